@@ -1,0 +1,101 @@
+#include "base/secret.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/mem.h"
+
+struct tg_secret {
+    uint8_t *map;    /* guard page, data, guard page */
+    size_t map_size; /* all of it */
+    uint8_t *data;
+    size_t size;   /* as asked */
+    size_t locked; /* rounded up to pages */
+};
+
+static enum tg_rc lock_refused(struct tg_err *err, size_t need, int errnum)
+{
+    struct rlimit lim = {0, 0};
+
+    (void)getrlimit(RLIMIT_MEMLOCK, &lim);
+    tg_err_errno(err, TG_E_NOMEM, errnum,
+                 "can't lock %zu bytes of memory (RLIMIT_MEMLOCK is %" PRIu64
+                 " bytes); raise LimitMEMLOCK= in the service unit or `ulimit -l`, or grant "
+                 "CAP_IPC_LOCK",
+                 need, (uint64_t)lim.rlim_cur);
+    return TG_E_NOMEM;
+}
+
+static enum tg_rc map_region(struct tg_secret *s, size_t page, struct tg_err *err)
+{
+    s->map = mmap(NULL, s->map_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (s->map == MAP_FAILED) {
+        s->map = NULL;
+        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't map %zu bytes of memory", s->map_size);
+    }
+    s->data = s->map + page;
+    if (mprotect(s->data, s->locked, PROT_READ | PROT_WRITE) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't make %zu bytes of memory writable", s->locked);
+    /* Before anything is written there: out of core dumps, and zero in a forked child. */
+    if (madvise(s->data, s->locked, MADV_DONTDUMP) != 0 ||
+        madvise(s->data, s->locked, MADV_WIPEONFORK) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't protect %zu bytes of memory", s->locked);
+    if (mlock(s->data, s->locked) != 0)
+        return lock_refused(err, s->locked, errno);
+    return TG_OK;
+}
+
+enum tg_rc tg_secret_new(size_t n, struct tg_secret **out, struct tg_err *err)
+{
+    TG_AUTO(tg_secret_freep) struct tg_secret *s = NULL;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t rounded;
+
+    if (n == 0 || !tg_add_size(n, page - 1, &rounded))
+        return TG_FAIL(err, TG_E_LIMIT, "can't map %zu bytes of locked memory", n);
+    s = tg_calloc(1, sizeof(*s));
+    if (s == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    s->size = n;
+    s->locked = rounded / page * page;
+    if (!tg_add_size(s->locked, 2 * page, &s->map_size))
+        return TG_FAIL(err, TG_E_LIMIT, "can't map %zu bytes of locked memory", n);
+    TG_TRY(map_region(s, page, err));
+    *out = tg_steal(&s);
+    return TG_OK;
+}
+
+uint8_t *tg_secret_data(struct tg_secret *s)
+{
+    return s->data;
+}
+
+size_t tg_secret_size(const struct tg_secret *s)
+{
+    return s->size;
+}
+
+enum tg_rc tg_secret_seal(struct tg_secret *s, struct tg_err *err)
+{
+    if (mprotect(s->data, s->locked, PROT_READ) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "can't make locked memory read-only");
+    return TG_OK;
+}
+
+void tg_secret_free(struct tg_secret *s)
+{
+    if (s == NULL)
+        return;
+    if (s->map != NULL) {
+        /* A sealed region must become writable to be wiped. The kernel gives no page back before
+         * the wipe: they are locked. */
+        if (s->data != NULL && mprotect(s->data, s->locked, PROT_READ | PROT_WRITE) == 0)
+            tg_wipe(s->data, s->locked);
+        (void)munmap(s->map, s->map_size);
+    }
+    tg_free(s);
+}

@@ -3,7 +3,7 @@
 #define DAY UINT64_C(86400)
 #define TOKEN_LIFE_MAX (366 * DAY)
 
-const char *const tg_role_names[] = {"admin", "publisher", "operator", "viewer", NULL};
+const char *const tg_access_names[] = {"admin", "publisher", "operator", "viewer", NULL};
 
 #define T struct tg_wire_login
 static const struct tg_jfield login_fields[] = {
@@ -16,7 +16,7 @@ const struct tg_jschema tg_wire_login = TG_J_SCHEMA(T, login_fields, TG_J_REFUSE
 #define T struct tg_wire_token_new
 static const struct tg_jfield token_new_fields[] = {
     TG_J_STR(T, name, 1, TG_WIRE_NAME_MAX, TG_J_REQ),
-    TG_J_ENUM(T, role, tg_role_names, TG_J_REQ),
+    TG_J_ENUM(T, role, tg_access_names, TG_J_REQ),
     TG_J_U64(T, expires_in_s, 60, TOKEN_LIFE_MAX, TG_J_SKIP0),
 };
 const struct tg_jschema tg_wire_token_new = TG_J_SCHEMA(T, token_new_fields, TG_J_REFUSE_UNKNOWN);
@@ -26,7 +26,7 @@ const struct tg_jschema tg_wire_token_new = TG_J_SCHEMA(T, token_new_fields, TG_
 static const struct tg_jfield token_fields[] = {
     TG_WIRE_J_ID(T, id, TG_J_REQ),
     TG_J_STR(T, name, 1, TG_WIRE_NAME_MAX, TG_J_REQ),
-    TG_J_ENUM(T, role, tg_role_names, TG_J_REQ),
+    TG_J_ENUM(T, role, tg_access_names, TG_J_REQ),
     TG_J_TIME(T, created_at, TG_J_REQ),
     TG_J_TIME(T, expires_at, TG_J_REQ),
     TG_J_TIME(T, last_used, TG_J_SKIP0),

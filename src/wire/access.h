@@ -4,10 +4,10 @@
 
 #include "wire/common.h"
 
-/* Roles as bits, so that a route's column can name several. Names in JSON: tg_role_names. */
-enum tg_role { TG_ROLE_ADMIN, TG_ROLE_PUBLISHER, TG_ROLE_OPERATOR, TG_ROLE_VIEWER, TG_ROLE_COUNT };
+/* Roles as bits, so that a route's column can name several. Names in JSON: tg_access_names. */
+enum tg_access { TG_ACCESS_ADMIN, TG_ACCESS_PUBLISHER, TG_ACCESS_OPERATOR, TG_ACCESS_VIEWER, TG_ACCESS_COUNT };
 
-extern const char *const tg_role_names[]; /* "admin" … , NULL-terminated */
+extern const char *const tg_access_names[]; /* "admin" … , NULL-terminated */
 
 /* POST /api/v1/login: the one-time administrator token for a lasting one. */
 struct tg_wire_login {
@@ -19,7 +19,7 @@ extern const struct tg_jschema tg_wire_login;
 /* POST /api/v1/tokens */
 struct tg_wire_token_new {
     const char *name;
-    int role;              /* enum tg_role */
+    int role;              /* enum tg_access */
     uint64_t expires_in_s; /* 60 … 366 days; 0 (absent): 90 days */
 };
 extern const struct tg_jschema tg_wire_token_new;

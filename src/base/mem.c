@@ -41,9 +41,11 @@ void *tg_alloc(size_t n)
 
 void *tg_calloc(size_t count, size_t size)
 {
-    if (fault_fires())
+    size_t n;
+
+    if (fault_fires() || !tg_mul_size(count, size, &n))
         return NULL;
-    return count != 0 && size != 0 ? calloc(count, size) : calloc(1, 1);
+    return calloc(1, n != 0 ? n : 1);
 }
 
 void *tg_realloc(void *p, size_t n)

@@ -17,8 +17,8 @@ void tg_hex_encode(struct tg_bytes in, char *out);
 /* Exactly n bytes of lower-case hex. @retval TG_E_FORMAT */
 TG_RC tg_hex_decode(struct tg_bytes in, uint8_t *out, size_t n);
 
-/* Walk PEM blocks (RFC 7468). Text outside blocks must be white space. On success *label and *body
- * (the base64 between the lines, as it stands) are views of `in`, and *in moves past the block.
+/* Walk PEM blocks (RFC 7468). Text outside blocks must be white space. On success *label and *block
+ * (from its BEGIN line to its END line) are views of `in`, and *in moves past the block.
  * @retval TG_E_NOTFOUND only white space is left   @retval TG_E_FORMAT */
 TG_RC tg_pem_next(struct tg_bytes *in, struct tg_bytes *label, struct tg_bytes *block);
 

@@ -1,0 +1,281 @@
+#!/bin/bash
+# Everything TensorGuard builds on: found, installed or built. Safe to repeat; quick when nothing is missing.
+#
+#   tools/deps.sh [GROUP]...   bring in what the groups need and is missing (default: build test)
+#   tools/deps.sh env          print where the private parts are, for tools/build.sh
+#
+# Groups: build, test, fuzz, check, bench. Why it is done this way: docs/adr/001-dependencies.md.
+# OPENSSL_PREFIX and ONNXRUNTIME_PREFIX name installations to use instead; TENSORGUARD_DEPS names the
+# folder for what is built here (default: .deps in the checkout), so that several checkouts can share it.
+set -euo pipefail
+export LC_ALL=C
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+# Absolute and fixed, because both end up in the programs' library search path.
+deps=${TENSORGUARD_DEPS:-$root/.deps}
+case $deps in /*) ;; *) deps=$PWD/$deps ;; esac
+arch=$(dpkg --print-architecture 2>/dev/null || uname -m)
+
+openssl_min=3.5
+ort_min=1.21
+# ONNX Runtime 1.28 is the last line without telemetry; 1.27.0 is the release tried with the headers below.
+ort_npm=onnxruntime-node@1.27.0
+ort_npm_sha512=QEzGwrvNBgv4uPVdnbHsOGG4G6T96mdlcFI8aAKPjMU8wOPpVocPXb6k3QGkaZagVTv2G9Bnnbo6Z3JdXr1fQw==
+donor=trixie # the Debian release whose OpenSSL source and ONNX Runtime headers an older one takes
+
+# what proves that it is there            | Debian's package
+needs_build='
+cmd:gcc                                   | gcc
+file:/usr/include/stdio.h                 | libc6-dev
+cmd:make                                  | make
+cmd:meson                                 | meson
+cmd:ninja                                 | ninja-build
+cmd:pkg-config                            | pkg-config
+file:/usr/include/event2/bufferevent_ssl.h | libevent-dev
+glob:/usr/include/*/curl/curl.h /usr/include/curl/curl.h | libcurl4-openssl-dev
+file:/usr/include/jansson.h               | libjansson-dev
+file:/usr/include/sqlite3.h               | libsqlite3-dev
+file:/usr/include/seccomp.h               | libseccomp-dev
+file:/usr/include/cmocka.h                | libcmocka-dev
+cmd:python3                               | python3'
+needs_test='
+py:pytest                                 | python3-pytest
+py:numpy                                  | python3-numpy'
+needs_fuzz='
+cmd:clang                                 | clang
+glob:/usr/lib/*/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a | libclang-rt-dev'
+needs_check='
+cmd:clang                                 | clang
+cmd:clang-format                          | clang-format
+cmd:clang-tidy                            | clang-tidy
+cmd:cppcheck                              | cppcheck
+cmd:valgrind                              | valgrind'
+needs_bench='
+cmd:age                                   | age'
+
+say() { printf 'deps: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+present() { # present KIND:WHAT
+    local what=${1#*:}
+    case $1 in
+    cmd:*) command -v "$what" >/dev/null ;;
+    file:*) [ -e "$what" ] ;;
+    glob:*) compgen -G "${what%% *}" >/dev/null || { [ "$what" != "${what#* }" ] && present "glob:${what#* }"; } ;;
+    py:*) /usr/bin/python3 -c "import importlib.util as u, sys; sys.exit(u.find_spec('$what') is None)" 2>/dev/null ;;
+    esac
+}
+
+missing_packages() { # missing_packages GROUP... -> package names
+    local group line
+    for group in "$@"; do
+        local table=needs_$group
+        while IFS='|' read -r line package; do
+            line=${line%"${line##*[! ]}"}
+            [ -z "$line" ] || present "$line" || printf '%s ' "${package# }"
+        done <<<"${!table}"
+    done
+}
+
+install_packages() { # install_packages PACKAGE...
+    local as=() line="apt-get install --no-install-recommends -y $*"
+    command -v apt-get >/dev/null || die "this machine has no apt; install by its own means what Debian calls: $*"
+    if [ "$(id -u)" != 0 ]; then
+        if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+            as=(sudo)
+        else
+            die "not root and no sudo. Run this as root, then try again:
+    apt-get update && $line"
+        fi
+    fi
+    say "installing $*"
+    "${as[@]}" apt-get -o DPkg::Lock::Timeout=600 -qq update || say "apt-get update failed; trying with the lists there are"
+    "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -qq \
+        install --no-install-recommends -y "$@" >/dev/null || die "apt failed; the line was: $line"
+}
+
+distribution_has() { # distribution_has PACKAGE VERSION: true when the machine's own apt offers that or newer
+    local version
+    version=$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: //p')
+    [ -n "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "$2"
+}
+
+# ---- a private apt: another release of the same mirror, by the same keyring, without touching the machine
+
+private_apt() { # private_apt COMMAND ARGS... : apt-get over $deps/apt
+    local dir=$deps/apt
+    # The download user cannot write below a private folder; what is fetched is checked by signature and hash all the same.
+    apt-get -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+        -o Dir::State="$dir/state" -o Dir::State::status="$dir/status" -o Dir::Cache="$dir/cache" \
+        -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)" "$@"
+}
+
+private_apt_setup() {
+    local dir=$deps/apt uri suite signed release
+    [ -e "$dir/ready" ] && return
+    command -v apt-get >/dev/null || die "no apt here: give OPENSSL_PREFIX (OpenSSL >= $openssl_min) and ONNXRUNTIME_PREFIX (>= $ort_min)"
+    release=$(. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}")
+    [ "${release% *}" = debian ] || die "not Debian: give OPENSSL_PREFIX (OpenSSL >= $openssl_min) and ONNXRUNTIME_PREFIX (>= $ort_min)"
+    release=${release#* }
+    mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
+    : >"$dir/status"
+    # apt's own reading of the machine's sources, whichever format they are written in.
+    (umask 077
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(SIGNED_BY)' 'Created-By: Packages' 'Component: main' |
+        sort -u | while read -r uri suite signed; do
+        case $suite in
+        "$release" | "$release-security") suite=$donor${suite#"$release"} ;;
+        *) continue ;;
+        esac
+        case $signed in /*) ;; *) signed=/usr/share/keyrings/debian-archive-keyring.gpg ;; esac
+        printf '%s [signed-by=%s] %s %s main\n' deb "$signed" "$uri" "$suite" deb-src "$signed" "$uri" "$suite"
+    done >"$dir/sources.list")
+    [ -s "$dir/sources.list" ] || die "apt has no source for Debian $release main to derive $donor from"
+    private_apt update >&2 || die "could not read $donor from the machine's Debian mirror"
+    touch "$dir/ready"
+}
+
+# ---- OpenSSL
+
+openssl_prefix() { # where OpenSSL is: empty when the system's own will do; fails when there is none
+    local pc
+    if [ -n "${OPENSSL_PREFIX:-}" ]; then
+        printf '%s' "$OPENSSL_PREFIX"
+        return
+    fi
+    if pkg-config --atleast-version=$openssl_min libcrypto libssl 2>/dev/null; then return; fi
+    for pc in $(compgen -G "$deps/openssl-*-$arch/lib/pkgconfig/libcrypto.pc" | sort -rV); do
+        pc=${pc%/lib/pkgconfig/libcrypto.pc}
+        # A folder that was moved has the old place written into its libraries.
+        if [ -e "$pc/complete" ] && grep -qxF "prefix=$pc" "$pc/lib/pkgconfig/libcrypto.pc"; then
+            printf '%s' "$pc"
+            return
+        fi
+    done
+    return 1
+}
+
+get_openssl() {
+    local dsc version prefix tools work=$deps/work/openssl log=$deps/openssl-build.log
+    if distribution_has libssl-dev $openssl_min; then
+        install_packages libssl-dev openssl
+        openssl_prefix >/dev/null && return
+    fi
+    tools=$(needs_source='
+cmd:dpkg-source | dpkg-dev
+cmd:perl | perl
+cmd:cc | gcc' missing_packages source)
+    [ -z "$tools" ] || install_packages $tools
+    private_apt_setup
+    rm -rf "$work" && mkdir -p "$work"
+    say "OpenSSL >= $openssl_min is not here: fetching Debian $donor's source"
+    if ! (cd "$work" && private_apt source --only-source --download-only openssl >&2); then
+        say "the security archive's newest is not to be had; taking $donor's own"
+        rm -f "$work"/openssl_*
+        (cd "$work" && private_apt source --only-source --download-only "openssl/$donor" >&2) ||
+            die "could not fetch OpenSSL's source"
+    fi
+    dsc=$(compgen -G "$work/openssl_*.dsc") || die "apt fetched no OpenSSL source"
+    version=$(sed -n 's/^Version: //p' "$dsc" | head -1 | tr -c 'A-Za-z0-9.+\n-' .)
+    prefix=$deps/openssl-$version-$arch
+    # apt has checked the archive's signature and every hash down to these files.
+    dpkg-source --no-check -x "$dsc" "$work/tree" >"$log" 2>&1 || die "dpkg-source failed; see $log"
+    say "building OpenSSL $version into $prefix (about 4 minutes on 2 cores; log: $log)"
+    # Same sonames and symbols as Debian's, so that libcurl and libevent run on it; Debian's configuration and certificates.
+    if ! (cd "$work/tree" &&
+        ./Configure --prefix="$prefix" --libdir=lib --openssldir=/usr/lib/ssl shared no-tests no-docs no-legacy \
+            no-idea no-mdc2 no-rc5 no-ssl3 no-ssl3-method enable-rfc3779 enable-cms \
+            $(case $arch in amd64 | arm64) echo enable-ec_nistp_64_gcc_128 ;; esac) \
+            '-Wl,-rpath,$(LIBRPATH)' -Wl,--disable-new-dtags &&
+        make -s -j"$(nproc)" build_sw && make -s install_sw DESTDIR="$work/image") >>"$log" 2>&1; then
+        tail -5 "$log" >&2
+        die "building OpenSSL failed; see $log"
+    fi
+    touch "$work/image$prefix/complete"
+    rm -rf "$prefix" "$work/image$prefix"/lib/*.a
+    mv "$work/image$prefix" "$prefix"
+    rm -rf "$work"
+}
+
+# ---- ONNX Runtime
+
+ort_prefix() { # as openssl_prefix
+    local dir=$deps/onnxruntime-${ort_npm#*@}-$arch
+    if [ -n "${ONNXRUNTIME_PREFIX:-}" ]; then
+        printf '%s' "$ONNXRUNTIME_PREFIX"
+    elif pkg-config --atleast-version=$ort_min libonnxruntime 2>/dev/null; then
+        return 0
+    elif [ -e "$dir/complete" ]; then
+        printf '%s' "$dir"
+    else
+        return 1
+    fi
+}
+
+get_ort() {
+    local work=$deps/work/ort prefix=$deps/onnxruntime-${ort_npm#*@}-$arch so tgz sum
+    if distribution_has libonnxruntime-dev $ort_min; then
+        install_packages libonnxruntime-dev
+        ort_prefix >/dev/null && return
+    fi
+    case $arch in
+    amd64) so=package/bin/napi-v6/linux/x64/libonnxruntime.so.1 ;;
+    arm64) so=package/bin/napi-v6/linux/arm64/libonnxruntime.so.1 ;;
+    *) die "no ONNX Runtime is published for $arch: give ONNXRUNTIME_PREFIX" ;;
+    esac
+    command -v npm >/dev/null || install_packages npm
+    private_apt_setup
+    rm -rf "$work" && mkdir -p "$work/image/lib" "$work/image/include"
+    say "ONNX Runtime >= $ort_min is not here: fetching $ort_npm and Debian $donor's headers"
+    (cd "$work" && npm pack --silent --ignore-scripts "$ort_npm" >/dev/null) || die "npm pack $ort_npm failed"
+    tgz=$(compgen -G "$work/onnxruntime-node-*.tgz") || die "npm pack made no archive"
+    sum=$(/usr/bin/python3 -c 'import base64, hashlib, sys
+print(base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).decode())' "$tgz")
+    [ "$sum" = "$ort_npm_sha512" ] || die "$ort_npm has SHA-512 $sum, not the one pinned in tools/deps.sh"
+    tar -xzf "$tgz" -C "$work" "$so"
+    mv "$work/$so" "$work/image/lib/libonnxruntime.so.1"
+    ln -s libonnxruntime.so.1 "$work/image/lib/libonnxruntime.so"
+    (cd "$work" && private_apt download libonnxruntime-dev >&2) || die "could not fetch libonnxruntime-dev"
+    dpkg-deb -x "$work"/libonnxruntime-dev_*.deb "$work/headers"
+    cp "$work"/headers/usr/include/onnxruntime/*.h "$work/image/include/"
+    touch "$work/image/complete"
+    rm -rf "$prefix"
+    mv "$work/image" "$prefix"
+    rm -rf "$work"
+}
+
+# ----
+
+print_env() {
+    local ssl ort pc=
+    ssl=$(openssl_prefix) || die "no OpenSSL >= $openssl_min yet: run make deps"
+    ort=$(ort_prefix) || die "no ONNX Runtime >= $ort_min yet: run make deps"
+    if [ -n "$ssl" ]; then
+        pc=$(dirname "$(compgen -G "$ssl/lib*/pkgconfig/libcrypto.pc" | head -1)")
+        [ -e "$pc/libcrypto.pc" ] || die "$ssl holds no lib/pkgconfig/libcrypto.pc"
+    fi
+    printf 'TG_OPENSSL_PKGCONFIG=%q\nTG_OPENSSL_LIBDIR=%q\nTG_OPENSSL_BIN=%q\nTG_ORT_PREFIX=%q\n' \
+        "$pc" "${pc%/pkgconfig}" "${ssl:-/usr}/bin/openssl" "$ort"
+}
+
+main() {
+    local packages
+    if [ "${1:-}" = env ]; then
+        print_env
+        return
+    fi
+    [ $# -gt 0 ] || set -- build test
+    packages=$(missing_packages "$@")
+    if [ -z "$packages" ] && openssl_prefix >/dev/null && ort_prefix >/dev/null; then return; fi
+    mkdir -p "$deps"
+    exec 9>"$deps/.lock"
+    flock 9
+    packages=$(missing_packages "$@")
+    [ -z "$packages" ] || install_packages $packages
+    openssl_prefix >/dev/null || get_openssl
+    ort_prefix >/dev/null || get_ort
+    say "ready"
+}
+
+main "$@"

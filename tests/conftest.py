@@ -1,0 +1,19 @@
+"""What every pytest here shares: the programs' paths and a missing build said plainly."""
+import pytest
+
+import programs
+
+
+def pytest_sessionstart(session):
+    if not (programs.BUILD / "build.ninja").exists():
+        pytest.exit(f"nothing is built in {programs.BUILD}: run make build, or set TENSORGUARD_BUILD", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def tensorguard():
+    return programs.path("tensorguard")
+
+
+@pytest.fixture(scope="session")
+def openssl():
+    return programs.openssl()

@@ -25,9 +25,14 @@ struct tg_bytes tg_bytes_sub(struct tg_bytes b, size_t off, size_t n)
     return (struct tg_bytes){b.p == NULL ? NULL : b.p + off, n};
 }
 
+bool tg_mem_eq(const void *a, const void *b, size_t n)
+{
+    return n == 0 || memcmp(a, b, n) == 0;
+}
+
 bool tg_bytes_eq(struct tg_bytes a, struct tg_bytes b)
 {
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+    return a.n == b.n && tg_mem_eq(a.p, b.p, a.n);
 }
 
 /* ---- buffer ---- */

@@ -4,6 +4,7 @@
 #include <openssl/params.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "crypto/openssl_internal.h"
 
@@ -43,7 +44,7 @@ static bool ed25519_acceptable(const uint8_t raw[TG_SIGN_ED25519_LEN])
     if (!y_canonical(y))
         return false;
     for (size_t i = 0; i < TG_ARRAY_LEN(small_order_y); i++)
-        if (memcmp(y, small_order_y[i], sizeof y) == 0)
+        if (tg_mem_eq(y, small_order_y[i], sizeof y))
             return false;
     return true;
 }

@@ -99,6 +99,9 @@ static void sub_views_are_clamped(void **state)
 
     (void)state;
     assert_true(tg_bytes_eq(tg_bytes_sub(b, 2, 3), tg_bytes_str("cde")));
+    assert_true(tg_mem_eq("abcx", "abcy", 3));
+    assert_false(tg_mem_eq("abcx", "abcy", 4));
+    assert_true(tg_mem_eq(NULL, "x", 0));
     assert_int_equal(tg_bytes_sub(b, 4, SIZE_MAX).n, 2);
     assert_int_equal(tg_bytes_sub(b, 7, 1).n, 0);
 }

@@ -6,8 +6,8 @@
 
 #define T struct tg_token_row
 static const struct tg_col token_col[] = {
-    TG_COL_STR(T, id),        TG_COL_STR(T, name),       TG_COL_INT(T, role),
-    TG_COL_FIXED(T, hash),    TG_COL_BOOL(T, one_time),  TG_COL_I64(T, created_at),
+    TG_COL_STR(T, id),         TG_COL_STR(T, name),      TG_COL_INT(T, role),
+    TG_COL_FIXED(T, hash),     TG_COL_BOOL(T, one_time), TG_COL_I64(T, created_at),
     TG_COL_I64(T, expires_at), TG_COL_I64(T, last_used), TG_COL_I64(T, ended_at),
 };
 static const struct tg_cols token_cols = TG_COLS(T, token_col);
@@ -19,18 +19,17 @@ TG_RC tg_token_add(struct tg_db *db, const struct tg_token_row *r, struct tg_err
     return tg_sql_exec(db,
                        TG_SQL("INSERT INTO tokens (" TOKEN ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                               tg_sql_t(r->id), tg_sql_t(r->name), tg_sql_i(r->role),
-                              tg_sql_b(r->hash, 32), tg_sql_i(r->one_time),
-                              tg_sql_i(r->created_at), tg_sql_i(r->expires_at),
-                              tg_sql_i(r->last_used), tg_sql_i(r->ended_at)),
+                              tg_sql_b(r->hash, 32), tg_sql_i(r->one_time), tg_sql_i(r->created_at),
+                              tg_sql_i(r->expires_at), tg_sql_i(r->last_used),
+                              tg_sql_i(r->ended_at)),
                        NULL, err);
 }
 
 TG_RC tg_token_by_hash(struct tg_db *db, const uint8_t hash[32], struct tg_arena *arena,
                        struct tg_token_row *row, struct tg_err *err)
 {
-    return tg_sql_one(
-        db, TG_SQL("SELECT " TOKEN " FROM tokens WHERE hash = ?", tg_sql_b(hash, 32)), &token_cols,
-        "token", arena, row, err);
+    return tg_sql_one(db, TG_SQL("SELECT " TOKEN " FROM tokens WHERE hash = ?", tg_sql_b(hash, 32)),
+                      &token_cols, "token", arena, row, err);
 }
 
 TG_RC tg_token_list(struct tg_db *db, const struct tg_page *page, struct tg_arena *arena,
@@ -47,11 +46,10 @@ TG_RC tg_token_list(struct tg_db *db, const struct tg_page *page, struct tg_aren
 
 TG_RC tg_token_end(struct tg_db *db, const char *id, int64_t now, struct tg_err *err)
 {
-    return tg_sql_exec_one(
-        db,
-        TG_SQL("UPDATE tokens SET ended_at = ? WHERE id = ? AND ended_at = 0", tg_sql_i(now),
-               tg_sql_t(id)),
-        "token", err);
+    return tg_sql_exec_one(db,
+                           TG_SQL("UPDATE tokens SET ended_at = ? WHERE id = ? AND ended_at = 0",
+                                  tg_sql_i(now), tg_sql_t(id)),
+                           "token", err);
 }
 
 TG_RC tg_token_end_one_time(struct tg_db *db, int64_t now, struct tg_err *err)
@@ -77,10 +75,10 @@ TG_RC tg_token_count(struct tg_db *db, int64_t *n, struct tg_err *err)
 
 #define T struct tg_audit_row
 static const struct tg_col audit_col[] = {
-    TG_COL_U64(T, seq),       TG_COL_I64(T, at),          TG_COL_STR(T, actor),
-    TG_COL_STR(T, name),      TG_COL_STR(T, address),     TG_COL_STR(T, action),
-    TG_COL_STR(T, target),    TG_COL_BYTES(T, package),   TG_COL_STR(T, outcome),
-    TG_COL_STR(T, detail),    TG_COL_FIXED(T, prev_hash), TG_COL_FIXED(T, hash),
+    TG_COL_U64(T, seq),    TG_COL_I64(T, at),          TG_COL_STR(T, actor),
+    TG_COL_STR(T, name),   TG_COL_STR(T, address),     TG_COL_STR(T, action),
+    TG_COL_STR(T, target), TG_COL_BYTES(T, package),   TG_COL_STR(T, outcome),
+    TG_COL_STR(T, detail), TG_COL_FIXED(T, prev_hash), TG_COL_FIXED(T, hash),
 };
 static const struct tg_cols audit_cols = TG_COLS(T, audit_col);
 #undef T

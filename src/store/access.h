@@ -15,7 +15,8 @@ struct tg_token_row {
 };
 
 TG_RC tg_token_add(struct tg_db *db, const struct tg_token_row *row, struct tg_err *err);
-/* @retval TG_E_NOTFOUND. Also finds ended and expired ones: the caller decides and may want to say so. */
+/* @retval TG_E_NOTFOUND. Also finds ended and expired ones: the caller decides and may want to say
+ * so. */
 TG_RC tg_token_by_hash(struct tg_db *db, const uint8_t hash[32], struct tg_arena *arena,
                        struct tg_token_row *row, struct tg_err *err);
 /* Alive, lasting tokens by id. */

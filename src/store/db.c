@@ -9,7 +9,8 @@
 struct tg_store {
     const struct tg_db_driver *driver;
     char *where;
-    pthread_mutex_t writer; /* held from begin to commit or rollback: no thread meets a busy database */
+    pthread_mutex_t
+        writer; /* held from begin to commit or rollback: no thread meets a busy database */
 };
 
 struct tg_db {
@@ -201,7 +202,8 @@ void tg_db_rollback(struct tg_db *db)
 {
     if (!db->changing)
         return;
-    /* It also fails when the database undid the change by itself (disk full): the result is the same. */
+    /* It also fails when the database undid the change by itself (disk full): the result is the
+     * same. */
     if (db->store->driver->script(db->conn, "ROLLBACK", NULL) != TG_OK)
         (void)0;
     db->changing = false;
@@ -277,10 +279,10 @@ static enum tg_rc migrate(struct tg_db *db, struct tg_err *err)
         TG_TRY(tg_db_begin(db, err));
         enum tg_rc rc = d->script(db->conn, tg_migrations[i], err);
         if (rc == TG_OK)
-            rc = tg_sql_exec(db,
-                             TG_SQL("INSERT INTO schema_version (version) VALUES (?)",
-                                    tg_sql_i((int64_t)i + 1)),
-                             NULL, err);
+            rc = tg_sql_exec(
+                db,
+                TG_SQL("INSERT INTO schema_version (version) VALUES (?)", tg_sql_i((int64_t)i + 1)),
+                NULL, err);
         if (rc == TG_OK)
             rc = tg_db_commit(db, err);
         if (rc != TG_OK) {

@@ -1,10 +1,12 @@
 /* The database: one store per process, one connection per thread, one writer at a time.
  *
  * SQLite in WAL mode, synchronous=FULL: what commit acknowledged survives kill -9 and power loss.
- * Every SQL statement lives in this folder, one per function, in the dialect that SQLite and PostgreSQL
- * share; a driver is four functions (store/driver_internal.h), so that another database can join.
+ * Every SQL statement lives in this folder, one per function, in the dialect that SQLite and
+ * PostgreSQL share; a driver is four functions (store/driver_internal.h), so that another database
+ * can join.
  *
- * Changes happen between tg_db_begin and tg_db_commit. Reads outside see the last committed state. */
+ * Changes happen between tg_db_begin and tg_db_commit. Reads outside see the last committed state.
+ */
 #ifndef TG_STORE_DB_H
 #define TG_STORE_DB_H
 
@@ -19,7 +21,8 @@ struct tg_store;
 struct tg_db;
 
 /* Open or create the database file and bring it to the newest version.
- * @retval TG_E_UNSUPPORTED made by a newer version of the platform  @retval TG_E_IO  @retval TG_E_FORMAT no database */
+ * @retval TG_E_UNSUPPORTED made by a newer version of the platform  @retval TG_E_IO  @retval
+ * TG_E_FORMAT no database */
 TG_RC tg_store_open(const char *path, struct tg_store **out, struct tg_err *err);
 void tg_store_close(struct tg_store *s); /* every connection must be closed before */
 TG_DEFINE_AUTO(struct tg_store, tg_store_closep, tg_store_close);
@@ -39,8 +42,8 @@ bool tg_db_changing(const struct tg_db *db);
 /* Was the last failure for want of room on the disk? */
 bool tg_db_full(const struct tg_db *db);
 
-/* How lists are cut: rows after `after` (a cursor of the aggregate's own kind; NULL: from the start),
- * at most `limit`. */
+/* How lists are cut: rows after `after` (a cursor of the aggregate's own kind; NULL: from the
+ * start), at most `limit`. */
 struct tg_page {
     const char *after;
     uint64_t limit;

@@ -39,7 +39,8 @@ struct tg_db_driver {
     /* Several statements without arguments; sql need not be a literal. */
     enum tg_rc (*script)(void *conn, const char *sql, struct tg_err *err);
     /* @retval TG_E_EXISTS a uniqueness rule  @retval TG_E_STATE a reference or check rule
-     * @retval TG_E_AGAIN busy, try again  @retval TG_E_IO  @retval TG_E_FORMAT the file is damaged */
+     * @retval TG_E_AGAIN busy, try again  @retval TG_E_IO  @retval TG_E_FORMAT the file is damaged
+     */
     enum tg_rc (*run)(void *conn, struct tg_sql_call *call, struct tg_err *err);
     bool (*full)(void *conn);
 };

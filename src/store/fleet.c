@@ -36,8 +36,7 @@ TG_RC tg_fleet_change(struct tg_db *db, const struct tg_fleet_row *r, struct tg_
 TG_RC tg_fleet_get(struct tg_db *db, const char *name, struct tg_arena *arena,
                    struct tg_fleet_row *row, struct tg_err *err)
 {
-    return tg_sql_one(db,
-                      TG_SQL("SELECT " FLEET " FROM fleets f WHERE f.name = ?", tg_sql_t(name)),
+    return tg_sql_one(db, TG_SQL("SELECT " FLEET " FROM fleets f WHERE f.name = ?", tg_sql_t(name)),
                       &fleet_cols, "fleet", arena, row, err);
 }
 
@@ -53,8 +52,9 @@ TG_RC tg_fleet_list(struct tg_db *db, const struct tg_page *page, struct tg_aren
 
 #define T struct tg_enrolment_row
 static const struct tg_col enrolment_col[] = {
-    TG_COL_STR(T, id),         TG_COL_STR(T, fleet), TG_COL_FIXED(T, hash), TG_COL_I64(T, created_at),
-    TG_COL_I64(T, expires_at), TG_COL_STR(T, note),  TG_COL_I64(T, used_at), TG_COL_STR(T, device),
+    TG_COL_STR(T, id),         TG_COL_STR(T, fleet),      TG_COL_FIXED(T, hash),
+    TG_COL_I64(T, created_at), TG_COL_I64(T, expires_at), TG_COL_STR(T, note),
+    TG_COL_I64(T, used_at),    TG_COL_STR(T, device),
 };
 static const struct tg_cols enrolment_cols = TG_COLS(T, enrolment_col);
 #undef T
@@ -62,13 +62,13 @@ static const struct tg_cols enrolment_cols = TG_COLS(T, enrolment_col);
 
 TG_RC tg_enrolment_add(struct tg_db *db, const struct tg_enrolment_row *r, struct tg_err *err)
 {
-    return tg_sql_exec(
-        db,
-        TG_SQL("INSERT INTO enrolments (" ENROLMENT ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-               tg_sql_t(r->id), tg_sql_t(r->fleet), tg_sql_b(r->hash, 32), tg_sql_i(r->created_at),
-               tg_sql_i(r->expires_at), tg_sql_t(r->note), tg_sql_i(r->used_at),
-               tg_sql_t(r->device)),
-        NULL, err);
+    return tg_sql_exec(db,
+                       TG_SQL("INSERT INTO enrolments (" ENROLMENT
+                              ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                              tg_sql_t(r->id), tg_sql_t(r->fleet), tg_sql_b(r->hash, 32),
+                              tg_sql_i(r->created_at), tg_sql_i(r->expires_at), tg_sql_t(r->note),
+                              tg_sql_i(r->used_at), tg_sql_t(r->device)),
+                       NULL, err);
 }
 
 TG_RC tg_enrolment_by_hash(struct tg_db *db, const uint8_t hash[32], struct tg_arena *arena,
@@ -140,8 +140,8 @@ static const struct tg_cols device_cols = TG_COLS(T, device_col);
 #define DEVICE                                                                                     \
     "d.id, d.name, d.fleet, d.state, d.enrolled_at, d.last_seen, d.kem_key_id, d.kem_public_key,"  \
     " d.agent_version, d.separation, d.running, d.status, d.reason, " NEWEST_CERT(                 \
-        "serial") ", " NEWEST_CERT("not_after") ", " NEWEST_UPDATE("deployment") ", "              \
-    NEWEST_UPDATE("state") ", " NEWEST_UPDATE("reason")
+        "serial") ", " NEWEST_CERT("not_after") ", " NEWEST_UPDATE("deployment") ","               \
+                                                                                 " " NEWEST_UPDATE("state") ", " NEWEST_UPDATE("reason")
 
 TG_RC tg_device_add(struct tg_db *db, const struct tg_device_row *r, struct tg_err *err)
 {
@@ -180,13 +180,12 @@ TG_RC tg_device_list(struct tg_db *db, const char *fleet, const struct tg_page *
 TG_RC tg_device_list_active(struct tg_db *db, const char *fleet, const struct tg_page *page,
                             struct tg_arena *arena, struct tg_jlist *rows, struct tg_err *err)
 {
-    return tg_sql_list(
-        db,
-        TG_SQL("SELECT " DEVICE " FROM devices d WHERE d.fleet = ? AND d.state = 0"
-               " AND d.id > ? ORDER BY d.id LIMIT ?",
-               tg_sql_t(fleet), tg_sql_t(page->after != NULL ? page->after : ""),
-               tg_sql_u(page->limit)),
-        &device_cols, arena, rows, err);
+    return tg_sql_list(db,
+                       TG_SQL("SELECT " DEVICE " FROM devices d WHERE d.fleet = ? AND d.state = 0"
+                              " AND d.id > ? ORDER BY d.id LIMIT ?",
+                              tg_sql_t(fleet), tg_sql_t(page->after != NULL ? page->after : ""),
+                              tg_sql_u(page->limit)),
+                       &device_cols, arena, rows, err);
 }
 
 TG_RC tg_device_revoke(struct tg_db *db, const char *id, const char *reason, struct tg_err *err)
@@ -212,9 +211,9 @@ TG_RC tg_device_beat(struct tg_db *db, const struct tg_device_beat *b, struct tg
 
 #define T struct tg_certificate_row
 static const struct tg_col certificate_col[] = {
-    TG_COL_STR(T, serial), TG_COL_STR(T, device), TG_COL_I64(T, issued_at), TG_COL_I64(T, not_after),
-    TG_COL_STR(T, name),   TG_COL_STR(T, fleet),  TG_COL_INT(T, state),
-    TG_COL_FIXED(T, kem_key_id),
+    TG_COL_STR(T, serial),    TG_COL_STR(T, device),       TG_COL_I64(T, issued_at),
+    TG_COL_I64(T, not_after), TG_COL_STR(T, name),         TG_COL_STR(T, fleet),
+    TG_COL_INT(T, state),     TG_COL_FIXED(T, kem_key_id),
 };
 static const struct tg_cols certificate_cols = TG_COLS(T, certificate_col);
 #undef T
@@ -244,19 +243,18 @@ TG_RC tg_certificate_get(struct tg_db *db, const char *serial, struct tg_arena *
 TG_RC tg_certificate_count(struct tg_db *db, const char *device, int64_t now, int64_t *n,
                            struct tg_err *err)
 {
-    return tg_sql_int(
-        db,
-        TG_SQL("SELECT COUNT(*) FROM certificates WHERE device = ? AND not_after > ?",
-               tg_sql_t(device), tg_sql_i(now)),
-        n, err);
+    return tg_sql_int(db,
+                      TG_SQL("SELECT COUNT(*) FROM certificates WHERE device = ? AND not_after > ?",
+                             tg_sql_t(device), tg_sql_i(now)),
+                      n, err);
 }
 
 TG_RC tg_counts_get(struct tg_db *db, struct tg_arena *arena, struct tg_counts_row *row,
                     struct tg_err *err)
 {
     static const struct tg_col col[] = {
-        TG_COL_U64(struct tg_counts_row, devices),     TG_COL_U64(struct tg_counts_row, revoked),
-        TG_COL_U64(struct tg_counts_row, packages),    TG_COL_U64(struct tg_counts_row, deployments),
+        TG_COL_U64(struct tg_counts_row, devices),  TG_COL_U64(struct tg_counts_row, revoked),
+        TG_COL_U64(struct tg_counts_row, packages), TG_COL_U64(struct tg_counts_row, deployments),
         TG_COL_U64(struct tg_counts_row, audit),
     };
     static const struct tg_cols cols = TG_COLS(struct tg_counts_row, col);

@@ -70,6 +70,7 @@ TG_RC tg_device_list_active(struct tg_db *db, const char *fleet, const struct tg
                             struct tg_arena *arena, struct tg_jlist *rows, struct tg_err *err);
 /* Compare-and-set from active. @retval TG_E_NOTFOUND */
 TG_RC tg_device_revoke(struct tg_db *db, const char *id, const char *reason, struct tg_err *err);
+
 /* What a check-in said. */
 struct tg_device_beat {
     const char *id;

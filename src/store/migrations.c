@@ -1,5 +1,5 @@
-/* Append-only: never change a script that was released, add the next one. The dialect is what SQLite
- * and PostgreSQL share, but for the BLOB type's name, which a driver may replace. */
+/* Append-only: never change a script that was released, add the next one. The dialect is what
+ * SQLite and PostgreSQL share, but for the BLOB type's name, which a driver may replace. */
 #include "base/macros.h"
 #include "store/driver_internal.h"
 

@@ -4,10 +4,10 @@
 
 #define T struct tg_upload_row
 static const struct tg_col upload_col[] = {
-    TG_COL_STR(T, id),          TG_COL_STR(T, owner),      TG_COL_INT(T, state),
-    TG_COL_U64(T, size),        TG_COL_FIXED(T, sha256),   TG_COL_U64(T, part_size),
-    TG_COL_U64(T, parts),       TG_COL_I64(T, created_at), TG_COL_I64(T, expires_at),
-    TG_COL_BYTES(T, package),   TG_COL_U64(T, received),
+    TG_COL_STR(T, id),        TG_COL_STR(T, owner),      TG_COL_INT(T, state),
+    TG_COL_U64(T, size),      TG_COL_FIXED(T, sha256),   TG_COL_U64(T, part_size),
+    TG_COL_U64(T, parts),     TG_COL_I64(T, created_at), TG_COL_I64(T, expires_at),
+    TG_COL_BYTES(T, package), TG_COL_U64(T, received),
 };
 static const struct tg_cols upload_cols = TG_COLS(T, upload_col);
 #undef T
@@ -20,8 +20,8 @@ TG_RC tg_upload_add(struct tg_db *db, const struct tg_upload_row *r, struct tg_e
                               " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                               tg_sql_t(r->id), tg_sql_t(r->owner), tg_sql_i(r->state),
                               tg_sql_u(r->size), tg_sql_b(r->sha256, 32), tg_sql_u(r->part_size),
-                              tg_sql_u(r->parts), tg_sql_i(r->created_at),
-                              tg_sql_i(r->expires_at), tg_sql_b(r->package.p, r->package.n)),
+                              tg_sql_u(r->parts), tg_sql_i(r->created_at), tg_sql_i(r->expires_at),
+                              tg_sql_b(r->package.p, r->package.n)),
                        NULL, err);
 }
 
@@ -39,10 +39,9 @@ TG_RC tg_upload_get(struct tg_db *db, const char *id, struct tg_arena *arena,
 
 TG_RC tg_upload_open_count(struct tg_db *db, const char *owner, int64_t *n, struct tg_err *err)
 {
-    return tg_sql_int(db,
-                      TG_SQL("SELECT COUNT(*) FROM uploads WHERE owner = ? AND state = 0",
-                             tg_sql_t(owner)),
-                      n, err);
+    return tg_sql_int(
+        db, TG_SQL("SELECT COUNT(*) FROM uploads WHERE owner = ? AND state = 0", tg_sql_t(owner)),
+        n, err);
 }
 
 TG_RC tg_upload_stale(struct tg_db *db, int64_t now, struct tg_arena *arena, struct tg_jlist *rows,
@@ -51,10 +50,10 @@ TG_RC tg_upload_stale(struct tg_db *db, int64_t now, struct tg_arena *arena, str
     static const struct tg_col col[] = {TG_COL_STR(struct tg_id_row, id)};
     static const struct tg_cols cols = TG_COLS(struct tg_id_row, col);
 
-    return tg_sql_list(db,
-                       TG_SQL("SELECT id FROM uploads WHERE expires_at < ? ORDER BY id LIMIT 100",
-                              tg_sql_i(now)),
-                       &cols, arena, rows, err);
+    return tg_sql_list(
+        db,
+        TG_SQL("SELECT id FROM uploads WHERE expires_at < ? ORDER BY id LIMIT 100", tg_sql_i(now)),
+        &cols, arena, rows, err);
 }
 
 TG_RC tg_upload_done(struct tg_db *db, const char *id, const uint8_t h[32], struct tg_err *err)
@@ -93,11 +92,10 @@ TG_RC tg_part_add(struct tg_db *db, const char *upload, const struct tg_part_row
 TG_RC tg_part_get(struct tg_db *db, const char *upload, uint64_t part, struct tg_arena *arena,
                   struct tg_part_row *row, struct tg_err *err)
 {
-    return tg_sql_one(
-        db,
-        TG_SQL("SELECT part, sha256 FROM upload_parts WHERE upload = ? AND part = ?",
-               tg_sql_t(upload), tg_sql_u(part)),
-        &part_cols, "part", arena, row, err);
+    return tg_sql_one(db,
+                      TG_SQL("SELECT part, sha256 FROM upload_parts WHERE upload = ? AND part = ?",
+                             tg_sql_t(upload), tg_sql_u(part)),
+                      &part_cols, "part", arena, row, err);
 }
 
 TG_RC tg_part_missing(struct tg_db *db, const struct tg_upload_row *upload, uint64_t limit,
@@ -108,25 +106,24 @@ TG_RC tg_part_missing(struct tg_db *db, const struct tg_upload_row *upload, uint
     static const struct tg_cols cols = TG_COLS(struct tg_part_range_row, col);
 
     /* Gaps between neighbours, with -1 and `parts` as the fence posts. */
-    return tg_sql_list(
-        db,
-        TG_SQL("SELECT part + 1, next - 1 FROM ("
-               " SELECT part, LEAD(part) OVER (ORDER BY part) AS next FROM ("
-               "  SELECT part FROM upload_parts WHERE upload = ?"
-               "  UNION ALL SELECT -1 UNION ALL SELECT ?) AS posts) AS gaps"
-               " WHERE next > part + 1 ORDER BY part LIMIT ?",
-               tg_sql_t(upload->id), tg_sql_u(upload->parts), tg_sql_u(limit)),
-        &cols, arena, rows, err);
+    return tg_sql_list(db,
+                       TG_SQL("SELECT part + 1, next - 1 FROM ("
+                              " SELECT part, LEAD(part) OVER (ORDER BY part) AS next FROM ("
+                              "  SELECT part FROM upload_parts WHERE upload = ?"
+                              "  UNION ALL SELECT -1 UNION ALL SELECT ?) AS posts) AS gaps"
+                              " WHERE next > part + 1 ORDER BY part LIMIT ?",
+                              tg_sql_t(upload->id), tg_sql_u(upload->parts), tg_sql_u(limit)),
+                       &cols, arena, rows, err);
 }
 
 #define T struct tg_package_row
 static const struct tg_col package_col[] = {
-    TG_COL_FIXED(T, h),         TG_COL_U64(T, seq),        TG_COL_FIXED(T, blob_sha256),
-    TG_COL_U64(T, blob_size),   TG_COL_STR(T, model),      TG_COL_STR(T, version),
-    TG_COL_STR(T, format),      TG_COL_U64(T, sequence),   TG_COL_U64(T, floor),
-    TG_COL_I64(T, created_at),  TG_COL_I64(T, not_before), TG_COL_I64(T, not_after),
-    TG_COL_STR(T, fleets),      TG_COL_STR(T, signers),    TG_COL_U64(T, recipients),
-    TG_COL_BOOL(T, vault),      TG_COL_I64(T, uploaded_at), TG_COL_STR(T, uploaded_by),
+    TG_COL_FIXED(T, h),        TG_COL_U64(T, seq),         TG_COL_FIXED(T, blob_sha256),
+    TG_COL_U64(T, blob_size),  TG_COL_STR(T, model),       TG_COL_STR(T, version),
+    TG_COL_STR(T, format),     TG_COL_U64(T, sequence),    TG_COL_U64(T, floor),
+    TG_COL_I64(T, created_at), TG_COL_I64(T, not_before),  TG_COL_I64(T, not_after),
+    TG_COL_STR(T, fleets),     TG_COL_STR(T, signers),     TG_COL_U64(T, recipients),
+    TG_COL_BOOL(T, vault),     TG_COL_I64(T, uploaded_at), TG_COL_STR(T, uploaded_by),
 };
 static const struct tg_cols package_cols = TG_COLS(T, package_col);
 #undef T
@@ -139,17 +136,17 @@ TG_RC tg_package_add(struct tg_db *db, const struct tg_package_row *r, struct tg
     int64_t seq = 0;
 
     TG_TRY(tg_sql_int(db, TG_SQL0("SELECT COALESCE(MAX(seq), 0) + 1 FROM packages"), &seq, err));
-    return tg_sql_exec(
-        db,
-        TG_SQL("INSERT INTO packages (" PACKAGE
-               ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-               tg_sql_b(r->h, 32), tg_sql_i(seq), tg_sql_b(r->blob_sha256, 32),
-               tg_sql_u(r->blob_size), tg_sql_t(r->model), tg_sql_t(r->version),
-               tg_sql_t(r->format), tg_sql_u(r->sequence), tg_sql_u(r->floor),
-               tg_sql_i(r->created_at), tg_sql_i(r->not_before), tg_sql_i(r->not_after),
-               tg_sql_t(r->fleets), tg_sql_t(r->signers), tg_sql_u(r->recipients),
-               tg_sql_i(r->vault), tg_sql_i(r->uploaded_at), tg_sql_t(r->uploaded_by)),
-        NULL, err);
+    return tg_sql_exec(db,
+                       TG_SQL("INSERT INTO packages (" PACKAGE
+                              ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                              tg_sql_b(r->h, 32), tg_sql_i(seq), tg_sql_b(r->blob_sha256, 32),
+                              tg_sql_u(r->blob_size), tg_sql_t(r->model), tg_sql_t(r->version),
+                              tg_sql_t(r->format), tg_sql_u(r->sequence), tg_sql_u(r->floor),
+                              tg_sql_i(r->created_at), tg_sql_i(r->not_before),
+                              tg_sql_i(r->not_after), tg_sql_t(r->fleets), tg_sql_t(r->signers),
+                              tg_sql_u(r->recipients), tg_sql_i(r->vault), tg_sql_i(r->uploaded_at),
+                              tg_sql_t(r->uploaded_by)),
+                       NULL, err);
 }
 
 TG_RC tg_package_replace(struct tg_db *db, const struct tg_package_row *r, struct tg_err *err)
@@ -165,8 +162,7 @@ TG_RC tg_package_replace(struct tg_db *db, const struct tg_package_row *r, struc
 TG_RC tg_package_get(struct tg_db *db, const uint8_t h[32], struct tg_arena *arena,
                      struct tg_package_row *row, struct tg_err *err)
 {
-    return tg_sql_one(db,
-                      TG_SQL("SELECT " PACKAGE " FROM packages WHERE h = ?", tg_sql_b(h, 32)),
+    return tg_sql_one(db, TG_SQL("SELECT " PACKAGE " FROM packages WHERE h = ?", tg_sql_b(h, 32)),
                       &package_cols, "package", arena, row, err);
 }
 
@@ -201,16 +197,16 @@ TG_RC tg_package_recipient_add(struct tg_db *db, const uint8_t h[32], const uint
                        NULL, err);
 }
 
-TG_RC tg_package_has_recipient(struct tg_db *db, const uint8_t h[32],
-                               const uint8_t kem_key_id[16], bool *yes, struct tg_err *err)
+TG_RC tg_package_has_recipient(struct tg_db *db, const uint8_t h[32], const uint8_t kem_key_id[16],
+                               bool *yes, struct tg_err *err)
 {
     int64_t n = 0;
 
-    TG_TRY(tg_sql_int(
-        db,
-        TG_SQL("SELECT COUNT(*) FROM package_recipients WHERE h = ? AND kem_key_id = ?",
-               tg_sql_b(h, 32), tg_sql_b(kem_key_id, 16)),
-        &n, err));
+    TG_TRY(
+        tg_sql_int(db,
+                   TG_SQL("SELECT COUNT(*) FROM package_recipients WHERE h = ? AND kem_key_id = ?",
+                          tg_sql_b(h, 32), tg_sql_b(kem_key_id, 16)),
+                   &n, err));
     *yes = n != 0;
     return TG_OK;
 }

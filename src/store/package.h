@@ -89,8 +89,8 @@ TG_RC tg_package_list(struct tg_db *db, const char *model, const struct tg_page 
                       struct tg_arena *arena, struct tg_jlist *rows, struct tg_err *err);
 TG_RC tg_package_recipient_add(struct tg_db *db, const uint8_t h[32], const uint8_t kem_key_id[16],
                                struct tg_err *err);
-TG_RC tg_package_has_recipient(struct tg_db *db, const uint8_t h[32],
-                               const uint8_t kem_key_id[16], bool *yes, struct tg_err *err);
+TG_RC tg_package_has_recipient(struct tg_db *db, const uint8_t h[32], const uint8_t kem_key_id[16],
+                               bool *yes, struct tg_err *err);
 
 struct tg_grant_row {
     uint8_t kem_key_id[16];

@@ -4,8 +4,8 @@
 
 #define T struct tg_publisher_row
 static const struct tg_col publisher_col[] = {
-    TG_COL_FIXED(T, key_id), TG_COL_STR(T, name), TG_COL_STR(T, public_key), TG_COL_STR(T, models),
-    TG_COL_I64(T, created_at),
+    TG_COL_FIXED(T, key_id), TG_COL_STR(T, name),       TG_COL_STR(T, public_key),
+    TG_COL_STR(T, models),   TG_COL_I64(T, created_at),
 };
 static const struct tg_cols publisher_cols = TG_COLS(T, publisher_col);
 #undef T
@@ -44,14 +44,14 @@ TG_RC tg_publisher_list(struct tg_db *db, const struct tg_page *page, struct tg_
 
 TG_RC tg_publisher_delete(struct tg_db *db, const uint8_t key_id[16], struct tg_err *err)
 {
-    return tg_sql_exec_one(
-        db, TG_SQL("DELETE FROM publishers WHERE key_id = ?", tg_sql_b(key_id, 16)), "publisher",
-        err);
+    return tg_sql_exec_one(db,
+                           TG_SQL("DELETE FROM publishers WHERE key_id = ?", tg_sql_b(key_id, 16)),
+                           "publisher", err);
 }
 
 #define T struct tg_grant_row
 static const struct tg_col grant_col[] = {
-    TG_COL_FIXED(T, kem_key_id), TG_COL_FIXED(T, granter),  TG_COL_BOOL(T, vault),
+    TG_COL_FIXED(T, kem_key_id), TG_COL_FIXED(T, granter), TG_COL_BOOL(T, vault),
     TG_COL_I64(T, issued_at),    TG_COL_I64(T, not_after), TG_COL_BYTES(T, document),
 };
 static const struct tg_cols grant_cols = TG_COLS(T, grant_col);
@@ -88,9 +88,9 @@ TG_RC tg_grant_list(struct tg_db *db, const uint8_t h[32], const struct tg_page 
     int64_t after;
 
     TG_TRY(tg_page_number(page, 0, &after, err));
-    return tg_sql_list(
-        db,
-        TG_SQL("SELECT " GRANT " FROM grants WHERE h = ? ORDER BY kem_key_id LIMIT ? OFFSET ?",
-               tg_sql_b(h, 32), tg_sql_u(page->limit), tg_sql_i(after)),
-        &grant_cols, arena, rows, err);
+    return tg_sql_list(db,
+                       TG_SQL("SELECT " GRANT
+                              " FROM grants WHERE h = ? ORDER BY kem_key_id LIMIT ? OFFSET ?",
+                              tg_sql_b(h, 32), tg_sql_u(page->limit), tg_sql_i(after)),
+                       &grant_cols, arena, rows, err);
 }

@@ -1,4 +1,5 @@
-/* How the aggregates of store/ speak SQL: typed arguments in, rows into structs by column tables. */
+/* How the aggregates of store/ speak SQL: typed arguments in, rows into structs by column tables.
+ */
 #ifndef TG_STORE_SQL_INTERNAL_H
 #define TG_STORE_SQL_INTERNAL_H
 
@@ -26,14 +27,13 @@ static inline struct tg_sqlv tg_sql_t(const char *s)
 /* Empty bytes are SQL NULL. */
 static inline struct tg_sqlv tg_sql_b(const void *p, size_t n)
 {
-    return p == NULL || n == 0
-               ? (struct tg_sqlv){.kind = TG_SQLK_NULL}
-               : (struct tg_sqlv){.kind = TG_SQLK_BLOB, .b = tg_bytes_make(p, n)};
+    return p == NULL || n == 0 ? (struct tg_sqlv){.kind = TG_SQLK_NULL}
+                               : (struct tg_sqlv){.kind = TG_SQLK_BLOB, .b = tg_bytes_make(p, n)};
 }
 
 /* A column of a row struct. NULL gives NULL, 0, false, zero bytes. */
 enum tg_colk {
-    TG_COLK_STR,   /* const char *, in the arena */
+    TG_COLK_STR, /* const char *, in the arena */
     TG_COLK_I64,
     TG_COLK_U64,
     TG_COLK_INT,
@@ -48,13 +48,34 @@ struct tg_col {
     size_t n;
 };
 
-#define TG_COL_STR(t, m) {TG_COLK_STR, offsetof(t, m), 0}
-#define TG_COL_I64(t, m) {TG_COLK_I64, offsetof(t, m), 0}
-#define TG_COL_U64(t, m) {TG_COLK_U64, offsetof(t, m), 0}
-#define TG_COL_INT(t, m) {TG_COLK_INT, offsetof(t, m), 0}
-#define TG_COL_BOOL(t, m) {TG_COLK_BOOL, offsetof(t, m), 0}
-#define TG_COL_FIXED(t, m) {TG_COLK_FIXED, offsetof(t, m), sizeof(((t *)0)->m)}
-#define TG_COL_BYTES(t, m) {TG_COLK_BYTES, offsetof(t, m), 0}
+#define TG_COL_STR(t, m)                                                                           \
+    {                                                                                              \
+        TG_COLK_STR, offsetof(t, m), 0                                                             \
+    }
+#define TG_COL_I64(t, m)                                                                           \
+    {                                                                                              \
+        TG_COLK_I64, offsetof(t, m), 0                                                             \
+    }
+#define TG_COL_U64(t, m)                                                                           \
+    {                                                                                              \
+        TG_COLK_U64, offsetof(t, m), 0                                                             \
+    }
+#define TG_COL_INT(t, m)                                                                           \
+    {                                                                                              \
+        TG_COLK_INT, offsetof(t, m), 0                                                             \
+    }
+#define TG_COL_BOOL(t, m)                                                                          \
+    {                                                                                              \
+        TG_COLK_BOOL, offsetof(t, m), 0                                                            \
+    }
+#define TG_COL_FIXED(t, m)                                                                         \
+    {                                                                                              \
+        TG_COLK_FIXED, offsetof(t, m), sizeof(((t *)0)->m)                                         \
+    }
+#define TG_COL_BYTES(t, m)                                                                         \
+    {                                                                                              \
+        TG_COLK_BYTES, offsetof(t, m), 0                                                           \
+    }
 
 /* The columns of one kind of row. */
 struct tg_cols {
@@ -63,9 +84,13 @@ struct tg_cols {
     size_t row_size;
 };
 
-#define TG_COLS(t, table) {(table), TG_ARRAY_LEN(table), sizeof(t)}
-#define TG_SQL_ARGS(...) (const struct tg_sqlv[]){__VA_ARGS__}, \
-    sizeof((const struct tg_sqlv[]){__VA_ARGS__}) / sizeof(struct tg_sqlv)
+#define TG_COLS(t, table)                                                                          \
+    {                                                                                              \
+        (table), TG_ARRAY_LEN(table), sizeof(t)                                                    \
+    }
+#define TG_SQL_ARGS(...)                                                                           \
+    (const struct tg_sqlv[]){__VA_ARGS__},                                                         \
+        sizeof((const struct tg_sqlv[]){__VA_ARGS__}) / sizeof(struct tg_sqlv)
 #define TG_SQL_NONE NULL, 0
 
 /* A statement with its arguments: TG_SQL("… ?", tg_sql_i(1)). */
@@ -83,7 +108,8 @@ TG_RC tg_sql_exec(struct tg_db *db, const struct tg_sql *q, uint64_t *changed, s
 /* As exec, but no row changed is TG_E_NOTFOUND ("<what>: no such thing"). */
 TG_RC tg_sql_exec_one(struct tg_db *db, const struct tg_sql *q, const char *what,
                       struct tg_err *err);
-/* The first row. row is untouched unless TG_OK. @retval TG_E_NOTFOUND err: "<what>: no such thing" */
+/* The first row. row is untouched unless TG_OK. @retval TG_E_NOTFOUND err: "<what>: no such thing"
+ */
 TG_RC tg_sql_one(struct tg_db *db, const struct tg_sql *q, const struct tg_cols *cols,
                  const char *what, struct tg_arena *arena, void *row, struct tg_err *err);
 /* All rows, as an array of structs in the arena. */

@@ -134,8 +134,7 @@ static int bind(sqlite3_stmt *st, int i, const struct tg_sqlv *v)
     case TG_SQLK_INT:
         return sqlite3_bind_int64(st, i, v->i);
     case TG_SQLK_TEXT:
-        return sqlite3_bind_text64(st, i, (const char *)v->b.p, v->b.n, SQLITE_STATIC,
-                                   SQLITE_UTF8);
+        return sqlite3_bind_text64(st, i, (const char *)v->b.p, v->b.n, SQLITE_STATIC, SQLITE_UTF8);
     case TG_SQLK_BLOB:
         return sqlite3_bind_blob64(st, i, v->b.p, v->b.n, SQLITE_STATIC);
     }

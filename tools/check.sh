@@ -1,0 +1,55 @@
+#!/bin/bash
+# The slow checks of make check; each prints its own findings, the last line says how many failed.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+base=${BUILD:-build}
+meson=/usr/bin/meson
+[ -x $meson ] || meson=meson
+failed=()
+
+step() { # step NAME COMMAND...
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || failed+=("$name")
+}
+
+format() {
+    local file
+    local bad=0
+    while IFS= read -r file; do
+        clang-format --dry-run --Werror "$file" 2>/dev/null || { echo "$file: not as clang-format writes it"; bad=1; }
+    done < <(find src tests -name '*.[ch]' | sort)
+    return $bad
+}
+
+tidy() {
+    tools/build.sh "$base" >/dev/null || return 1
+    find src -name '*.c' -print0 | xargs -0 -n 8 -P "$(nproc)" clang-tidy -quiet -p "$base" 2>/dev/null | tee "$base/clang-tidy.log"
+    ! grep -qE '(warning|error):' "$base/clang-tidy.log"
+}
+
+analyse() {
+    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+        --suppress=missingInclude --suppress=missingIncludeSystem -Isrc -D_GNU_SOURCE src
+}
+
+valgrind_units() {
+    tools/build.sh "$base-test" >/dev/null || return 1
+    "$meson" test -C "$base-test" --no-rebuild -t 30 --print-errorlogs \
+        --wrap 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
+}
+
+sanitized_programs() {
+    CC=gcc tools/build.sh "$base-asan" -Db_sanitize=address,undefined >/dev/null || return 1
+    TENSORGUARD_BUILD=$base-asan /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e
+}
+
+step lint tools/lint.py
+step clang-format format
+step clang-tidy tidy
+step cppcheck analyse
+step 'unit tests under valgrind' valgrind_units
+step 'programs under the sanitizers' sanitized_programs
+printf '\n%d checks failed%s\n' "${#failed[@]}" "${failed[*]:+: ${failed[*]}}"
+[ "${#failed[@]}" = 0 ]

@@ -78,27 +78,49 @@ missing_packages() { # missing_packages GROUP... -> package names
     done
 }
 
+as_root=()  # how to become root; set by find_root
+
+find_root() {
+    [ "$(id -u)" != 0 ] || return 0
+    command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; } && as_root=(sudo)
+}
+
 install_packages() { # install_packages PACKAGE...
-    local as=() line="apt-get install --no-install-recommends -y $*"
+    local line="apt-get install --no-install-recommends -y $*"
     command -v apt-get >/dev/null || die "this machine has no apt; install by its own means what Debian calls: $*"
-    if [ "$(id -u)" != 0 ]; then
-        if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
-            as=(sudo)
-        else
-            die "not root and no sudo. Run this as root, then try again:
+    find_root || die "not root and no sudo. Run this as root, then try again:
     apt-get update && $line"
-        fi
-    fi
     say "installing $*"
-    "${as[@]}" apt-get -o DPkg::Lock::Timeout=600 -qq update || say "apt-get update failed; trying with the lists there are"
-    "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -qq \
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -qq \
         install --no-install-recommends -y "$@" >/dev/null || die "apt failed; the line was: $line"
 }
 
 distribution_has() { # distribution_has PACKAGE VERSION: true when the machine's own apt offers that or newer
     local version
+    command -v apt-cache >/dev/null || return 1
     version=$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: //p')
-    [ -n "$version" ] && [ "$version" != "(none)" ] && dpkg --compare-versions "$version" ge "$2"
+    if [ -z "$version" ] || [ "$version" = "(none)" ]; then
+        # A machine whose lists were never fetched knows no package at all: go by the release.
+        apt-cache show libc6-dev >/dev/null 2>&1 && return 1
+        [ "$(. /etc/os-release && echo "${ID:-}-$((${VERSION_ID:-0} >= 13))")" = debian-1 ]
+        return
+    fi
+    dpkg --compare-versions "$version" ge "$2"
+}
+
+private_packages() { # what the two parts that may have to be made here need, installed or not
+    openssl_prefix >/dev/null || if distribution_has libssl-dev $openssl_min; then
+        echo 'file:/usr/include/openssl/evp.h | libssl-dev
+cmd:openssl | openssl'
+    else
+        echo 'cmd:dpkg-source | dpkg-dev
+cmd:perl | perl'
+    fi
+    ort_prefix >/dev/null || if distribution_has libonnxruntime-dev $ort_min; then
+        echo 'file:/usr/include/onnxruntime/onnxruntime_c_api.h | libonnxruntime-dev'
+    else
+        echo 'cmd:npm | npm'
+    fi
 }
 
 # ---- a private apt: another release of the same mirror, by the same keyring, without touching the machine
@@ -157,17 +179,8 @@ openssl_prefix() { # where OpenSSL is: empty when the system's own will do; fail
     return 1
 }
 
-get_openssl() {
-    local dsc version prefix tools work=$deps/work/openssl log=$deps/openssl-build.log
-    if distribution_has libssl-dev $openssl_min; then
-        install_packages libssl-dev openssl
-        openssl_prefix >/dev/null && return
-    fi
-    tools=$(needs_source='
-cmd:dpkg-source | dpkg-dev
-cmd:perl | perl
-cmd:cc | gcc' missing_packages source)
-    [ -z "$tools" ] || install_packages $tools
+build_openssl() {
+    local dsc version prefix work=$deps/work/openssl log=$deps/openssl-build.log
     private_apt_setup
     rm -rf "$work" && mkdir -p "$work"
     say "OpenSSL >= $openssl_min is not here: fetching Debian $donor's source"
@@ -214,18 +227,13 @@ ort_prefix() { # as openssl_prefix
     fi
 }
 
-get_ort() {
+fetch_ort() {
     local work=$deps/work/ort prefix=$deps/onnxruntime-${ort_npm#*@}-$arch so tgz sum
-    if distribution_has libonnxruntime-dev $ort_min; then
-        install_packages libonnxruntime-dev
-        ort_prefix >/dev/null && return
-    fi
     case $arch in
     amd64) so=package/bin/napi-v6/linux/x64/libonnxruntime.so.1 ;;
     arm64) so=package/bin/napi-v6/linux/arm64/libonnxruntime.so.1 ;;
     *) die "no ONNX Runtime is published for $arch: give ONNXRUNTIME_PREFIX" ;;
     esac
-    command -v npm >/dev/null || install_packages npm
     private_apt_setup
     rm -rf "$work" && mkdir -p "$work/image/lib" "$work/image/include"
     say "ONNX Runtime >= $ort_min is not here: fetching $ort_npm and Debian $donor's headers"
@@ -272,10 +280,14 @@ main() {
     mkdir -p "$deps"
     exec 9>"$deps/.lock"
     flock 9
-    packages=$(missing_packages "$@")
+    if find_root && command -v apt-get >/dev/null; then
+        "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=600 -qq update || say "apt-get update failed; going on with the lists there are"
+    fi
+    needs_private=$(private_packages)
+    packages=$(missing_packages "$@" private)
     [ -z "$packages" ] || install_packages $packages
-    openssl_prefix >/dev/null || get_openssl
-    ort_prefix >/dev/null || get_ort
+    openssl_prefix >/dev/null || build_openssl
+    ort_prefix >/dev/null || fetch_ort
     say "ready"
 }
 

@@ -10,7 +10,7 @@
 set -euo pipefail
 export LC_ALL=C
 
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Absolute and fixed, because both end up in the programs' library search path.
 deps=${TENSORGUARD_DEPS:-$root/.deps}
 case $deps in /*) ;; *) deps=$PWD/$deps ;; esac
@@ -134,27 +134,31 @@ private_apt() { # private_apt COMMAND ARGS... : apt-get over $deps/apt
         -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)" "$@"
 }
 
+donor_sources() { # donor_sources RELEASE: sources.list lines for $donor where the machine has RELEASE
+    local uri suite signed
+    # apt's own reading of the machine's sources, whichever format they are in, whether or not it has their lists.
+    apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(SIGNED_BY)' 'Created-By: Packages' 'Component: main' |
+        sort -u | while read -r uri suite signed; do
+        case $suite in
+        "$1" | "$1-security") suite=$donor${suite#"$1"} ;;
+        *) continue ;;
+        esac
+        # Older releases of apt do not say which keyring it is.
+        case $signed in /*) ;; *) signed=/usr/share/keyrings/debian-archive-keyring.gpg ;; esac
+        printf '%s [signed-by=%s] %s %s main\n' deb "$signed" "$uri" "$suite" deb-src "$signed" "$uri" "$suite"
+    done
+}
+
 private_apt_setup() {
-    local dir=$deps/apt uri suite signed release
+    local dir=$deps/apt release
     [ -e "$dir/ready" ] && return
     command -v apt-get >/dev/null || die "no apt here: give OPENSSL_PREFIX (OpenSSL >= $openssl_min) and ONNXRUNTIME_PREFIX (>= $ort_min)"
     release=$(. /etc/os-release && echo "${ID:-} ${VERSION_CODENAME:-}")
     [ "${release% *}" = debian ] || die "not Debian: give OPENSSL_PREFIX (OpenSSL >= $openssl_min) and ONNXRUNTIME_PREFIX (>= $ort_min)"
-    release=${release#* }
     mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
     : >"$dir/status"
-    # apt's own reading of the machine's sources, whichever format they are written in.
-    (umask 077
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(SIGNED_BY)' 'Created-By: Packages' 'Component: main' |
-        sort -u | while read -r uri suite signed; do
-        case $suite in
-        "$release" | "$release-security") suite=$donor${suite#"$release"} ;;
-        *) continue ;;
-        esac
-        case $signed in /*) ;; *) signed=/usr/share/keyrings/debian-archive-keyring.gpg ;; esac
-        printf '%s [signed-by=%s] %s %s main\n' deb "$signed" "$uri" "$suite" deb-src "$signed" "$uri" "$suite"
-    done >"$dir/sources.list")
-    [ -s "$dir/sources.list" ] || die "apt has no source for Debian $release main to derive $donor from"
+    (umask 077 && donor_sources "${release#* }" >"$dir/sources.list")
+    [ -s "$dir/sources.list" ] || die "apt has no source for Debian ${release#* } main to derive $donor from"
     private_apt update >&2 || die "could not read $donor from the machine's Debian mirror"
     touch "$dir/ready"
 }
@@ -291,4 +295,4 @@ main() {
     say "ready"
 }
 
-main "$@"
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"

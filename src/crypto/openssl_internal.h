@@ -60,11 +60,15 @@ TG_RC tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32]);
 /* FIPS 203 Algorithms 17 (with m given) and 21. */
 TG_RC tg_mlkem_encap(EVP_PKEY *pk, const uint8_t m[32], uint8_t ct[TG_KEM_CT_LEN], uint8_t ss[32]);
 TG_RC tg_mlkem_decap(EVP_PKEY *sk, const uint8_t ct[TG_KEM_CT_LEN], uint8_t ss[32]);
-/* Ed25519 (context empty) or ML-DSA-65 with a context. */
-bool tg_sig_half_sign(EVP_PKEY *key, const struct tg_bytes *context, bool deterministic,
-                      struct tg_bytes msg, uint8_t *sig, size_t n);
-bool tg_sig_half_verify(EVP_PKEY *key, const struct tg_bytes *context, struct tg_bytes msg,
-                        struct tg_bytes sig);
+/* One half of a hybrid signature: Ed25519 (no context) or ML-DSA-65 (with one). */
+struct tg_sig_half {
+    EVP_PKEY *key;
+    const struct tg_bytes *context; /* NULL: none */
+    bool deterministic;             /* ML-DSA without hedging */
+};
+
+bool tg_sig_half_sign(const struct tg_sig_half *h, struct tg_bytes msg, uint8_t *sig, size_t n);
+bool tg_sig_half_verify(const struct tg_sig_half *h, struct tg_bytes msg, struct tg_bytes sig);
 
 /* First 16 bytes of SHA-256(label || raw). */
 TG_RC tg_key_id(const char *label, struct tg_bytes raw, uint8_t out[16]);

@@ -152,8 +152,8 @@ struct tg_tgsp_geometry {
     uint64_t chunk_size, plain_len, chunks, stored_len;
 };
 
-/* @retval TG_E_FORMAT chunk_size not a power of two in range  @retval TG_E_LIMIT more than
- * TG_TGSP_CHUNKS_MAX chunks or over TG_TGSP_PAYLOAD_MAX */
+/* @retval TG_E_FORMAT chunk_size not a power of two in range, more than TG_TGSP_CHUNKS_MAX chunks, or over
+ * TG_TGSP_PAYLOAD_MAX */
 TG_RC tg_tgsp_geometry(uint64_t chunk_size, uint64_t plain_len, struct tg_tgsp_geometry *out,
                        struct tg_err *err);
 /* Chunk i (< chunks): plaintext bytes, and where its stored form begins in the payload. */

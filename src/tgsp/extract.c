@@ -1,0 +1,225 @@
+/* Files to a folder: made under a temporary name beside it, renamed once everything has passed. */
+#include "tgsp/extract.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "codec/text.h"
+#include "crypto/random.h"
+#include "tgsp/beneath_internal.h"
+#include "tgsp/package_internal.h"
+#include "tgsp/path.h"
+
+#define DIR_MODE 0700
+#define FILE_MODE 0600
+
+struct extraction {
+    struct tg_tgsp *p;
+    char *tmp; /* the folder being filled; removed unless renamed */
+    int dirfd;
+    const struct tg_tgsp_run *run;
+    unsigned n;
+    struct tg_tgsp_worker **workers;
+    uint8_t **plain; /* one chunk per worker */
+};
+
+static void extraction_done(struct extraction *x)
+{
+    size_t chunk = (size_t)x->p->geometry.chunk_size;
+    for (unsigned i = 0; i < x->n; i++) {
+        if (x->workers)
+            tg_tgsp_worker_free(x->workers[i]);
+        if (x->plain && x->plain[i])
+            tg_wipe(x->plain[i], chunk);
+        if (x->plain)
+            tg_free(x->plain[i]);
+    }
+    tg_free(x->workers);
+    tg_free(x->plain);
+    tg_fd_close(x->dirfd);
+    if (x->tmp)
+        (void)!tg_dir_remove(x->tmp, NULL);
+    tg_free(x->tmp);
+}
+
+/* "<dir>.tmp-<random>" beside dir, made by us and nobody else. */
+static enum tg_rc tmp_make(struct extraction *x, const char *dir, struct tg_err *err)
+{
+    uint8_t random[8];
+    char hex[17];
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/')
+        n--;
+    TG_TRY(tg_random(random, sizeof random));
+    tg_hex_encode(TG_BYTES_OF(random), hex);
+    char *tmp = tg_asprintf("%.*s.tmp-%s", (int)n, dir, hex);
+    if (!tmp)
+        return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", dir);
+    if (mkdir(tmp, DIR_MODE) != 0) {
+        enum tg_rc rc = TG_FAIL_ERRNO(err, TG_E_IO, "%s", tmp);
+        tg_free(tmp);
+        return rc;
+    }
+    x->tmp = tmp;
+    x->dirfd = open(tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return x->dirfd >= 0 ? TG_OK : TG_FAIL_ERRNO(err, TG_E_IO, "%s", tmp);
+}
+
+/* Make the folders on the way to path. */
+static enum tg_rc parents_make(const struct extraction *x, const char *path, struct tg_err *err)
+{
+    char part[TG_TGSP_PATH_MAX + 1];
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        size_t n = (size_t)(slash - path);
+        memcpy(part, path, n);
+        part[n] = '\0';
+        /* Nothing but our own folders is beneath tmp: no link can lead mkdirat astray. */
+        if (mkdirat(x->dirfd, part, DIR_MODE) != 0 && errno != EEXIST)
+            return TG_FAIL_ERRNO(err, TG_E_IO, "%s/%s", x->tmp, part);
+    }
+    return TG_OK;
+}
+
+static enum tg_rc files_make(const struct extraction *x, struct tg_err *err)
+{
+    const struct tg_tgsp_file *v = x->p->manifest.files.items;
+    for (size_t i = 0; i < x->p->manifest.files.n; i++) {
+        if (tg_tgsp_path_reserved(v[i].path))
+            continue;
+        TG_TRY(parents_make(x, v[i].path, err));
+        TG_AUTO(tg_fd_closep)
+        int fd = tg_open_beneath(x->dirfd, v[i].path, O_WRONLY | O_CREAT | O_EXCL, FILE_MODE);
+        if (fd < 0 || ftruncate(fd, (off_t)v[i].size) != 0)
+            return TG_FAIL_ERRNO(err, TG_E_IO, "%s/%s", x->tmp, v[i].path);
+    }
+    return TG_OK;
+}
+
+static enum tg_rc part_write(const struct extraction *x, const struct tg_tgsp_file *f,
+                             struct tg_bytes part, uint64_t at, struct tg_err *err)
+{
+    TG_AUTO(tg_fd_closep) int fd = tg_open_beneath(x->dirfd, f->path, O_WRONLY, 0);
+    if (fd < 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "%s/%s", x->tmp, f->path);
+    return tg_fd_pwrite(fd, f->path, part.p, part.n, at, err);
+}
+
+/* The first file that ends after off. */
+static size_t first_file(const struct tg_tgsp_file *v, size_t n, uint64_t off)
+{
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (v[mid].offset + v[mid].size <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static enum tg_rc chunk_write(const struct extraction *x, uint64_t off, struct tg_bytes plain,
+                              struct tg_err *err)
+{
+    const struct tg_tgsp_file *v = x->p->manifest.files.items;
+    size_t n = x->p->manifest.files.n;
+    uint64_t end = off + plain.n;
+    for (size_t i = first_file(v, n, off); i < n && v[i].offset < end; i++) {
+        uint64_t from = v[i].offset > off ? v[i].offset : off;
+        uint64_t to = v[i].offset + v[i].size < end ? v[i].offset + v[i].size : end;
+        if (to <= from || tg_tgsp_path_reserved(v[i].path))
+            continue;
+        TG_TRY(part_write(x, &v[i], tg_bytes_sub(plain, (size_t)(from - off), (size_t)(to - from)),
+                          from - v[i].offset, err));
+    }
+    return TG_OK;
+}
+
+static enum tg_rc work(void *ctx, uint64_t i, unsigned worker, struct tg_err *err)
+{
+    const struct extraction *x = ctx;
+    uint64_t off = i * x->p->geometry.chunk_size;
+    size_t n = (size_t)tg_tgsp_chunk_plain(&x->p->geometry, i);
+    struct tg_bytes plain = tg_bytes_make(x->plain[worker], n);
+    TG_TRY(tg_tgsp_worker_chunk(x->workers[worker], i, x->plain[worker], err));
+    TG_TRY(tg_tgsp_check_gaps(x->p, off, plain, err));
+    TG_TRY(chunk_write(x, off, plain, err));
+    if (x->run)
+        tg_progress_add(x->run->progress, n);
+    return TG_OK;
+}
+
+static enum tg_rc workers_make(struct extraction *x, struct tg_err *err)
+{
+    unsigned threads = x->run && x->run->threads ? x->run->threads : tg_thread_cpus();
+    x->n = threads < x->p->geometry.chunks ? threads : (unsigned)x->p->geometry.chunks;
+    x->workers = tg_calloc(x->n, sizeof *x->workers);
+    x->plain = tg_calloc(x->n, sizeof *x->plain);
+    if (!x->workers || !x->plain)
+        return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", x->p->src.name);
+    for (unsigned i = 0; i < x->n; i++) {
+        TG_TRY(tg_tgsp_worker_new(x->p, &x->workers[i], err));
+        x->plain[i] = tg_alloc((size_t)x->p->geometry.chunk_size);
+        if (!x->plain[i])
+            return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", x->p->src.name);
+    }
+    return TG_OK;
+}
+
+/* rename(2) replaces an empty folder and refuses one that is not. */
+static enum tg_rc publish(struct extraction *x, const char *dir, struct tg_err *err)
+{
+    if (rename(x->tmp, dir) != 0) {
+        if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+            return TG_FAIL(err, TG_E_EXISTS, "%s: exists already; give a new folder or an empty one",
+                           dir);
+        return TG_FAIL_ERRNO(err, TG_E_IO, "%s", dir);
+    }
+    tg_free(x->tmp);
+    x->tmp = NULL;
+    return TG_OK;
+}
+
+static void dir_closep(DIR **d)
+{
+    if (*d)
+        (void)closedir(*d);
+}
+
+/* Said before the work is done; the rename at the end holds it. */
+static enum tg_rc target_check(const char *dir, struct tg_err *err)
+{
+    TG_AUTO(dir_closep) DIR *d = opendir(dir);
+    if (!d && errno == ENOENT)
+        return TG_OK;
+    if (!d && errno == ENOTDIR)
+        return TG_FAIL(err, TG_E_EXISTS, "%s: exists and is not a folder", dir);
+    if (!d)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "%s", dir);
+    for (const struct dirent *e = readdir(d); e; e = readdir(d))
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            return TG_FAIL(err, TG_E_EXISTS,
+                           "%s: exists and is not empty; give a new folder or an empty one", dir);
+    return TG_OK;
+}
+
+enum tg_rc tg_tgsp_extract(struct tg_tgsp *p, const char *dir, const struct tg_tgsp_run *run,
+                           struct tg_err *err)
+{
+    TG_TRY(tg_tgsp_need(p, TG_STAGE_UNWRAPPED, err));
+    TG_TRY(target_check(dir, err));
+    TG_AUTO(extraction_done) struct extraction x = {.p = p, .dirfd = -1, .run = run};
+    TG_TRY(workers_make(&x, err));
+    TG_TRY(tmp_make(&x, dir, err));
+    TG_TRY(files_make(&x, err));
+    TG_TRY(tg_thread_run(x.n, p->geometry.chunks, work, &x, err));
+    return publish(&x, dir, err);
+}

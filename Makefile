@@ -26,7 +26,7 @@ demo: build ## watch the whole way of a model: keys, build, publish, deploy, ver
 test: deps ## every test; ends with "N passed, N failed"
 	@tools/test.sh
 
-check: deps ## what takes longer: format, clang-tidy, cppcheck, valgrind, end-to-end under the sanitizers
+check: deps ## what takes longer: format, clang-tidy, gcc -fanalyzer, valgrind, end-to-end under the sanitizers
 	@tools/deps.sh build test check
 	@tools/check.sh
 

@@ -30,8 +30,8 @@ tidy() {
 }
 
 analyse() {
-    cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-        --suppress=missingInclude --suppress=missingIncludeSystem -Isrc -D_GNU_SOURCE src
+    CC=gcc tools/build.sh "$base-analyzer" -Dtests=false -Dc_args=-fanalyzer --werror >"$base/analyzer.log" ||
+        { grep -A20 'error:' "$base/analyzer.log"; return 1; }
 }
 
 valgrind_units() {
@@ -48,7 +48,7 @@ sanitized_programs() {
 step lint tools/lint.py
 step clang-format format
 step clang-tidy tidy
-step cppcheck analyse
+step 'gcc -fanalyzer' analyse
 step 'unit tests under valgrind' valgrind_units
 step 'programs under the sanitizers' sanitized_programs
 printf '\n%d checks failed%s\n' "${#failed[@]}" "${failed[*]:+: ${failed[*]}}"

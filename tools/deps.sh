@@ -49,7 +49,6 @@ needs_check='
 cmd:clang                                 | clang
 cmd:clang-format                          | clang-format
 cmd:clang-tidy                            | clang-tidy
-cmd:cppcheck                              | cppcheck
 cmd:valgrind                              | valgrind'
 needs_bench='
 cmd:age                                   | age'

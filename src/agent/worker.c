@@ -1,0 +1,348 @@
+#include "agent/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/listen.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "codec/json.h"
+#include "codec/text.h"
+
+/* ---- starting ---- */
+
+#define ARGS_MAX 40
+#define ARG_TEXT 32
+
+/* The command line being put together: each descriptor gets the next number. */
+struct plan {
+    struct tg_spawn spawn;
+    const char *argv[ARGS_MAX];
+    size_t argc;
+    char text[ARGS_MAX][ARG_TEXT];
+    int owned[TG_SPAWN_FDS_MAX]; /* to be closed by us */
+    size_t n_owned;
+};
+
+static void plan_done(struct plan *p)
+{
+    for (size_t i = 0; i < p->n_owned; i++)
+        tg_fd_close(p->owned[i]);
+    p->n_owned = 0;
+}
+
+static void add_arg(struct plan *p, const char *a, const char *b)
+{
+    p->argv[p->argc++] = a;
+    p->argv[p->argc++] = b;
+}
+
+/* fd: borrowed; -1 for the key, which the child opens itself. */
+static void add_fd(struct plan *p, const char *option, int fd)
+{
+    size_t i = p->spawn.n_fds++;
+    p->spawn.fds[i] = fd;
+    (void)snprintf(p->text[i], ARG_TEXT, "%u", (unsigned)(TG_SPAWN_FD_FIRST + i));
+    add_arg(p, option, p->text[i]);
+}
+
+static TG_RC add_file(struct plan *p, const char *option, const char *path, struct tg_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return TG_FAIL_ERRNO(err, errno == ENOENT ? TG_E_NOTFOUND : TG_E_IO, "%s", path);
+    p->owned[p->n_owned++] = fd;
+    add_fd(p, option, fd);
+    return TG_OK;
+}
+
+static TG_RC add_files(struct plan *p, const struct tg_worker_start *o, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    tg_state_package(o->state, o->pkg->h, path);
+    TG_TRY(add_file(p, "--package-fd", path, err));
+    TG_TRY(tg_state_path(o->state, path, err, "trust.tgtrust"));
+    TG_TRY(add_file(p, "--trust-fd", path, err));
+    TG_TRY(tg_state_path(o->state, path, err, "rollback.json"));
+    TG_TRY(add_file(p, "--rollback-fd", path, err));
+    tg_state_grant(o->state, o->pkg->h, path);
+    if (tg_state_has(path))
+        TG_TRY(add_file(p, "--grant-fd", path, err));
+    tg_state_deployment(o->state, o->pkg->h, path);
+    if (o->with_deployment && tg_state_has(path))
+        TG_TRY(add_file(p, "--deployment-fd", path, err));
+    return TG_OK;
+}
+
+static TG_RC add_token(struct plan *p, const struct tg_settings *s, struct tg_err *err)
+{
+    char hex[TG_HASH_HEX];
+    int fd = -1;
+    tg_hex_encode(tg_bytes_make(s->tcp_token_sha256, 32), hex);
+    TG_TRY(tg_memfd("token-sha256", hex, TG_HASH_HEX - 1, &fd, err));
+    p->owned[p->n_owned++] = fd;
+    add_fd(p, "--token-fd", fd);
+    return TG_OK;
+}
+
+static TG_RC make_plan(struct plan *p, const struct tg_worker_start *o, int ctl, struct tg_err *err)
+{
+    p->spawn = TG_SPAWN_INIT;
+    p->spawn.path = o->settings->worker;
+    p->spawn.user = *o->user;
+    p->argv[p->argc++] = "tensorguard-moai";
+    p->argv[p->argc++] = "worker";
+    add_fd(p, "--control-fd", ctl);
+    TG_TRY(add_files(p, o, err));
+    p->spawn.key_at = (int)p->spawn.n_fds;
+    p->spawn.key_dir = o->kem_dir;
+    p->spawn.key_name = "kem.priv";
+    add_fd(p, "--key-fd", -1);
+    for (size_t i = 0; i < o->n_listen; i++)
+        add_fd(p, "--listen-fd", o->listen[i]);
+    if (o->settings->tcp)
+        TG_TRY(add_token(p, o->settings, err));
+    add_arg(p, "--fleet", o->settings->fleet);
+    add_arg(p, "--device-id", o->settings->device_id);
+    p->argv[p->argc] = NULL;
+    p->spawn.argv = p->argv;
+    return TG_OK;
+}
+
+TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint64_t now_ms,
+                      struct tg_err *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "worker: control channel");
+    TG_AUTO(tg_fd_closep) int ours = pair[0];
+    TG_AUTO(tg_fd_closep) int theirs = pair[1];
+    if (fcntl(ours, F_SETFL, O_NONBLOCK) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "worker: control channel");
+    struct plan plan = {0};
+    pid_t pid = 0;
+    enum tg_rc rc = make_plan(&plan, o, theirs, err);
+    if (rc == TG_OK)
+        rc = tg_spawn(&plan.spawn, &pid, err);
+    plan_done(&plan);
+    TG_TRY(rc);
+    *w = (struct tg_worker){.pid = pid,
+                            .ctl = ours,
+                            .pkg = *o->pkg,
+                            .started_ms = now_ms,
+                            .deadline_ms = now_ms + o->settings->load_timeout_s * 1000};
+    ours = -1;
+    return TG_OK;
+}
+
+/* ---- the control channel ---- */
+
+enum event { EV_STATE, EV_HEALTHY, EV_FAILED, EV_DRAINED };
+
+static const char *const event_names[] = {"state", "healthy", "failed", "drained", NULL};
+
+struct msg {
+    int event;
+    const char *state, *code, *reason, *model, *version;
+    uint64_t sequence, floor, load_ms, locked_bytes;
+    uint8_t header_sha256[32];
+};
+static const struct tg_jfield msg_fields[] = {
+    TG_J_ENUM(struct msg, event, event_names, TG_J_REQ),
+    TG_J_STR(struct msg, state, 1, 64, TG_J_OPT),
+    TG_J_STR(struct msg, code, 1, 32, TG_J_OPT),
+    TG_J_STR(struct msg, reason, 0, 4096, TG_J_OPT),
+    TG_J_STR(struct msg, model, 1, TG_NAME_TEXT - 1, TG_J_OPT),
+    TG_J_STR(struct msg, version, 0, TG_ID_TEXT - 1, TG_J_OPT),
+    TG_J_U64(struct msg, sequence, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_U64(struct msg, floor, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_U64(struct msg, load_ms, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_U64(struct msg, locked_bytes, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_HEX(struct msg, header_sha256, TG_J_OPT),
+};
+static const struct tg_jschema msg_schema =
+    TG_J_SCHEMA(struct msg, msg_fields, TG_J_IGNORE_UNKNOWN);
+
+static const struct {
+    const char *name;
+    enum tg_worker_phase phase;
+} phases[] = {
+    {"verifying",  TG_WK_VERIFYING },
+    {"decrypting", TG_WK_DECRYPTING},
+    {"loading",    TG_WK_LOADING   },
+    {"checking",   TG_WK_CHECKING  }
+};
+
+static TG_RC on_state(struct tg_worker *w, const struct msg *m, struct tg_err *err)
+{
+    for (size_t i = 0; m->state && i < TG_ARRAY_LEN(phases); i++) {
+        if (strcmp(phases[i].name, m->state) == 0) {
+            w->phase = phases[i].phase;
+            return TG_OK;
+        }
+    }
+    return TG_FAIL(err, TG_E_FORMAT, "worker: it says it is in a state that is none");
+}
+
+static TG_RC on_healthy(struct tg_worker *w, const struct msg *m, uint64_t now_ms,
+                        struct tg_err *err)
+{
+    if (!m->model || !tg_mem_eq(m->header_sha256, w->pkg.h, 32))
+        return TG_FAIL(err, TG_E_FORMAT, "worker: healthy, but with another package");
+    w->phase = TG_WK_HEALTHY;
+    w->deadline_ms = 0;
+    w->load_ms = m->load_ms;
+    w->locked_bytes = m->locked_bytes;
+    w->ready_ms = now_ms - w->started_ms;
+    TG_TEXT_SET(w->pkg.model, m->model);
+    TG_TEXT_SET(w->pkg.version, m->version);
+    w->pkg.sequence = m->sequence;
+    w->pkg.floor = m->floor;
+    return TG_OK;
+}
+
+static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, struct tg_err *err)
+{
+    switch ((enum event)m->event) {
+    case EV_STATE:
+        return on_state(w, m, err);
+    case EV_HEALTHY:
+        return on_healthy(w, m, now_ms, err);
+    case EV_FAILED:
+        w->phase = TG_WK_FAILED;
+        w->code = m->code ? tg_rc_from_name(m->code) : TG_RC_COUNT;
+        if (w->code == TG_RC_COUNT || w->code == TG_OK)
+            w->code = TG_E_INTERNAL;
+        TG_TEXT_SET(w->reason, m->reason && *m->reason ? m->reason : "the worker gave no reason");
+        return TG_OK;
+    case EV_DRAINED:
+        w->phase = TG_WK_DRAINED;
+        return TG_OK;
+    }
+    return TG_FAIL(err, TG_E_INTERNAL, "worker: message");
+}
+
+TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
+{
+    if (w->ctl < 0)
+        return TG_E_CLOSED;
+    uint8_t *buf = tg_alloc(TG_WORKER_MSG_MAX);
+    if (!buf)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_AUTO(tg_freep) uint8_t *own = buf;
+    ssize_t n = recv(w->ctl, buf, TG_WORKER_MSG_MAX, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return TG_E_AGAIN;
+    if (n <= 0)
+        return TG_E_CLOSED;
+    TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
+    TG_TRY(tg_arena_new(2 * TG_WORKER_MSG_MAX, &arena));
+    struct msg m;
+    TG_TRY(tg_json_decode(&msg_schema, tg_bytes_make(own, (size_t)n), "worker's message", arena, &m,
+                          err));
+    return apply(w, &m, now_ms, err);
+}
+
+static TG_RC tell(struct tg_worker *w, const char *text, struct tg_err *err)
+{
+    if (w->ctl < 0 || send(w->ctl, text, strlen(text), MSG_NOSIGNAL) < 0)
+        return TG_FAIL(err, TG_E_CLOSED, "worker %d: the control channel is closed", (int)w->pid);
+    return TG_OK;
+}
+
+TG_RC tg_worker_serve(struct tg_worker *w, struct tg_err *err)
+{
+    TG_TRY(tell(w, "{\"command\":\"serve\"}", err));
+    w->serving = true;
+    return TG_OK;
+}
+
+TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *err)
+{
+    w->draining = true;
+    w->deadline_ms = deadline_ms;
+    return tell(w, "{\"command\":\"drain\"}", err);
+}
+
+/* ---- its end ---- */
+
+void tg_worker_close(struct tg_worker *w)
+{
+    tg_fd_close(w->ctl);
+    w->ctl = -1;
+}
+
+static void ended(struct tg_worker *w, int status)
+{
+    w->pid = 0;
+    w->deadline_ms = 0;
+    if (w->phase == TG_WK_FAILED || w->reason[0])
+        return; /* it, or we, said why before */
+    char how[64];
+    tg_wait_text(status, how, sizeof how);
+    char text[TG_REASON_TEXT];
+    (void)snprintf(text, sizeof text, "the worker died %s: %s",
+                   w->phase == TG_WK_HEALTHY ? "while it served" : "while it loaded", how);
+    TG_TEXT_SET(w->reason, text);
+    w->code = TG_E_CLOSED;
+}
+
+bool tg_worker_reap(struct tg_worker *w)
+{
+    if (w->pid <= 0)
+        return false;
+    int status = 0;
+    pid_t got = waitpid(w->pid, &status, WNOHANG);
+    if (got == 0 || (got < 0 && errno == EINTR))
+        return false;
+    ended(w, got == w->pid ? status : 0);
+    return true;
+}
+
+void tg_worker_kill(struct tg_worker *w)
+{
+    if (w->pid <= 0)
+        return;
+    (void)kill(-w->pid, SIGKILL);
+    (void)kill(w->pid, SIGKILL);
+    int status = 0;
+    while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    ended(w, status);
+}
+
+bool tg_worker_failure_final(enum tg_rc rc)
+{
+    switch (rc) {
+    case TG_E_FORMAT:
+    case TG_E_AUTH:
+    case TG_E_DENIED:
+    case TG_E_LIMIT:
+    case TG_E_UNSUPPORTED:
+    case TG_E_EXPIRED:
+    case TG_E_ROLLBACK:
+    case TG_E_NOTFORKEY:
+    case TG_E_STATE:
+    case TG_E_USAGE:
+        return true;
+    case TG_OK:
+    case TG_E_NOMEM:
+    case TG_E_IO:
+    case TG_E_AGAIN:
+    case TG_E_CLOSED:
+    case TG_E_TIMEOUT:
+    case TG_E_NOTFOUND:
+    case TG_E_EXISTS:
+    case TG_E_INTERNAL:
+    case TG_RC_COUNT:
+        return false;
+    }
+    return false;
+}

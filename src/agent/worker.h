@@ -1,0 +1,82 @@
+/* One tensorguard-moai worker as the agent sees it: a process, a control channel, the package it
+ * was started on (docs/architecture.md "Agent and worker"). The agent hands it descriptors and
+ * never sees what it does with them. */
+#ifndef TG_AGENT_WORKER_H
+#define TG_AGENT_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/records.h"
+#include "agent/spawn.h"
+#include "agent/state.h"
+#include "base/err.h"
+
+#define TG_WORKER_LISTEN_MAX 2
+#define TG_WORKER_MSG_MAX 65536
+
+enum tg_worker_phase {
+    TG_WK_NONE,
+    TG_WK_VERIFYING,
+    TG_WK_DECRYPTING,
+    TG_WK_LOADING,
+    TG_WK_CHECKING,
+    TG_WK_HEALTHY,
+    TG_WK_DRAINED,
+    TG_WK_FAILED /* said so itself; code and reason are set */
+};
+
+struct tg_worker {
+    pid_t pid; /* 0: no process */
+    int ctl;   /* -1: closed */
+    struct tg_held pkg;
+    enum tg_worker_phase phase;
+    bool serving, draining;
+    uint64_t started_ms;            /* monotonic */
+    uint64_t deadline_ms;           /* killed then unless 0: load or drain timeout */
+    uint64_t load_ms, locked_bytes; /* as it said when healthy */
+    uint64_t ready_ms;              /* from start to healthy, by our clock */
+    enum tg_rc code;                /* of a failure */
+    char reason[TG_REASON_TEXT];
+};
+
+#define TG_WORKER_INIT ((struct tg_worker){.ctl = -1})
+
+struct tg_worker_start {
+    const struct tg_state *state;
+    const struct tg_settings *settings;
+    const struct tg_user *user;
+    const struct tg_held *pkg;
+    int kem_dir; /* descriptor of kem/ */
+    int listen[TG_WORKER_LISTEN_MAX];
+    size_t n_listen;
+    bool with_deployment; /* hand it the signed deployment: needed only to go back below K */
+};
+
+/* Start one. w must be free (pid 0); on failure it stays so. */
+TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint64_t now_ms,
+                      struct tg_err *err);
+
+/* Take one message from the channel into w (phase, figures, failure).
+ * @retval TG_E_AGAIN none waits  @retval TG_E_CLOSED the worker closed the channel
+ * @retval TG_E_FORMAT it said something that is no message */
+TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
+
+/* "serve" and "drain". @retval TG_E_CLOSED */
+TG_RC tg_worker_serve(struct tg_worker *w, struct tg_err *err);
+TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *err);
+
+/* Close the control channel (after taking it out of the event loop): the worker exits. */
+void tg_worker_close(struct tg_worker *w);
+
+/* Has the process ended? Then reason says how if it had not said why itself, and w only its channel
+ * is left to close. Never blocks. */
+bool tg_worker_reap(struct tg_worker *w);
+/* SIGKILL its process group and wait for it (it cannot refuse; a stopped one dies too). */
+void tg_worker_kill(struct tg_worker *w);
+
+/* Does this failure stay the same if tried again with the same bytes, keys and clock? */
+bool tg_worker_failure_final(enum tg_rc rc);
+
+#endif

@@ -1,0 +1,30 @@
+/* The device's TLS identity: its key (P-256, 0600, never leaves the folder) and its certificate. */
+#ifndef TG_AGENT_IDENTITY_H
+#define TG_AGENT_IDENTITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/records.h"
+#include "agent/state.h"
+#include "base/bytes.h"
+#include "base/err.h"
+#include "net/http_client.h"
+
+/* Make device.key unless it is there. */
+TG_RC tg_identity_key(const struct tg_state *s, struct tg_err *err);
+/* A certification request for it; appended as PEM. */
+TG_RC tg_identity_csr(const struct tg_state *s, const char *cn, struct tg_buf *out,
+                      struct tg_err *err);
+/* Store a certificate if it is this key's. */
+TG_RC tg_identity_store(const struct tg_state *s, struct tg_bytes cert_pem, struct tg_err *err);
+/* Validity of the stored certificate. */
+TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *not_after,
+                        struct tg_err *err);
+/* When to renew: at half life. Pure. */
+int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after);
+/* Ask for a new certificate with the present one and store it. The key stays. */
+TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,
+                        struct tg_http_client *c, int64_t now, struct tg_err *err);
+
+#endif

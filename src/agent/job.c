@@ -1,0 +1,338 @@
+#include "agent/job.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/device.h"
+#include "agent/fetch.h"
+#include "agent/identity.h"
+#include "agent/policy.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+
+#define JOIN_WAIT_S 2
+#define STACK_BYTES (512 * 1024)
+
+struct tg_jobs {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool queued, ended, quit; /* under lock */
+    bool busy;                /* main thread's */
+    atomic_bool cancel;
+    int fd;
+    struct tg_job job;
+    /* the thread's own */
+    struct tg_http_client *client;
+    struct tg_fetch *fetch;
+    struct tg_held fetching;
+};
+
+static enum tg_rc tick(void *arg)
+{
+    struct tg_jobs *j = arg;
+    return atomic_load(&j->cancel) ? TG_E_AGAIN : TG_OK;
+}
+
+static TG_RC need_client(struct tg_jobs *j, struct tg_err *err)
+{
+    if (j->client)
+        return TG_OK;
+    return tg_device_client(j->job.state, j->job.settings->server, true, &j->client, err);
+}
+
+/* ---- check-in ---- */
+
+static TG_RC take_directive(const struct tg_wire_directive *d, struct tg_directive *out,
+                            struct tg_err *err)
+{
+    *out = (struct tg_directive){
+        .grant = d->grant, .update_state = (enum tg_update_state)d->update_state, .seq = d->seq};
+    out->pkg.set = true;
+    out->pkg.size = d->blob_size;
+    memcpy(out->pkg.h, d->package, 32);
+    memcpy(out->pkg.blob, d->blob_sha256, 32);
+    TG_TEXT_SET(out->pkg.deployment_id, d->deployment_id);
+    if (d->document.n == 0)
+        return TG_OK;
+    out->document = tg_alloc(d->document.n);
+    if (!out->document)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    memcpy(out->document, d->document.p, d->document.n);
+    out->document_n = d->document.n;
+    return TG_OK;
+}
+
+static TG_RC run_checkin(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    TG_TRY(need_client(j, err));
+    TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
+    TG_TRY(tg_arena_new(TG_WIRE_ANSWER_MAX, &arena));
+    struct tg_wire_checkin in = {.agent_version = TG_VERSION,
+                                 .separation = job->separation,
+                                 .status = job->status[0] ? job->status : NULL};
+    memcpy(in.running, job->pkg.h, 32);
+    memcpy(in.have_document, job->have_document, 32);
+    struct tg_wire_directions out = {0};
+    TG_TRY(tg_device_checkin(j->client, &in, arena, &out, &job->retry_s, err));
+    job->next_poll_s = out.next_poll_s;
+    if (out.deployments.n == 0)
+        return TG_OK;
+    const struct tg_wire_directive *d = out.deployments.items;
+    TG_TRY(take_directive(d, &job->directive, err));
+    job->has_directive = true;
+    return TG_OK;
+}
+
+/* ---- fetching ---- */
+
+static void fetch_drop(struct tg_jobs *j)
+{
+    tg_fetch_free(j->fetch);
+    j->fetch = NULL;
+}
+
+static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    struct tg_buf text = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
+    tg_state_grant(job->state, job->pkg.h, path);
+    enum tg_rc rc = tg_device_grant(j->client, job->pkg.h, &text, err);
+    if (rc == TG_OK)
+        rc = tg_file_write(path, tg_buf_view(&text), 0600, true, err);
+    else
+        tg_err_wrap(err, "grant");
+    tg_buf_done(&text);
+    return rc;
+}
+
+/* Package, then grant: when both are in place the update can be tried. */
+static TG_RC fetch_end(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    if (job->present)
+        tg_state_package(job->state, job->pkg.h, path);
+    else
+        tg_state_part(job->state, job->pkg.h, path);
+    enum tg_rc rc =
+        tg_policy_admit(job->state, job->settings, path, &job->pkg, tg_clock_now(), err);
+    if (rc != TG_OK) {
+        job->refused = rc != TG_E_NOMEM && rc != TG_E_IO && rc != TG_E_INTERNAL;
+        job->local = true;
+        return rc;
+    }
+    if (job->grant)
+        TG_TRY(fetch_grant(j, job, err));
+    job->local = true;
+    if (!job->present)
+        TG_TRY(tg_fetch_commit(job->state, &job->pkg, err));
+    job->done = true;
+    return TG_OK;
+}
+
+static TG_RC fetch_more(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    bool same = j->fetch && tg_mem_eq(j->fetching.h, job->pkg.h, 32) &&
+                tg_mem_eq(j->fetching.blob, job->pkg.blob, 32);
+    if (!same) {
+        fetch_drop(j);
+        job->local = true;
+        TG_TRY(tg_fetch_open(job->state, &job->pkg, &j->fetch, err));
+        job->local = false;
+        j->fetching = job->pkg;
+    }
+    enum tg_rc rc = tg_fetch_slice(j->fetch, j->client, tick, j, err);
+    job->have = tg_fetch_have(j->fetch);
+    job->local = rc == TG_E_LIMIT;
+    TG_TRY(rc);
+    if (!tg_fetch_complete(j->fetch))
+        return TG_OK;
+    rc = tg_fetch_finish(j->fetch, err);
+    fetch_drop(j);
+    job->local = true;
+    return rc;
+}
+
+static TG_RC run_fetch(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    TG_TRY(need_client(j, err));
+    if (job->present) {
+        enum tg_rc rc = fetch_end(j, job, err);
+        if (rc == TG_OK || !job->refused)
+            return rc;
+        job->present = false; /* what is here will not do: fetch it anew (say, co-signed) */
+        job->refused = false;
+    }
+    TG_TRY(fetch_more(j, job, err));
+    if (j->fetch)
+        return TG_OK; /* more to come */
+    job->local = false;
+    return fetch_end(j, job, err);
+}
+
+/* ---- the others ---- */
+
+static TG_RC run_report(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    bool over = false;
+    TG_TRY(need_client(j, err));
+    return tg_device_report(j->client, &job->report, &over, err);
+}
+
+static TG_RC run_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    TG_TRY(need_client(j, err));
+    return fetch_grant(j, job, err);
+}
+
+static TG_RC run_renew(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    TG_TRY(need_client(j, err));
+    TG_TRY(tg_identity_renew(job->state, job->settings, j->client, tg_clock_now(), err));
+    tg_http_client_free(j->client); /* the next call shows the new certificate */
+    j->client = NULL;
+    return TG_OK;
+}
+
+static void run_job(struct tg_jobs *j)
+{
+    static enum tg_rc (*const table[])(struct tg_jobs *, struct tg_job *, struct tg_err *) = {
+        [TG_JOB_CHECKIN] = run_checkin, [TG_JOB_REPORT] = run_report, [TG_JOB_FETCH] = run_fetch,
+        [TG_JOB_GRANT] = run_grant,     [TG_JOB_RENEW] = run_renew,
+    };
+    struct tg_job *job = &j->job;
+    job->err = (struct tg_err)TG_ERR_INIT;
+    job->rc = table[job->kind](j, job, &job->err);
+}
+
+static void *thread_main(void *arg)
+{
+    struct tg_jobs *j = arg;
+    (void)pthread_mutex_lock(&j->lock);
+    while (!j->quit) {
+        if (!j->queued) {
+            (void)pthread_cond_wait(&j->wake, &j->lock);
+            continue;
+        }
+        j->queued = false;
+        (void)pthread_mutex_unlock(&j->lock);
+        run_job(j);
+        (void)pthread_mutex_lock(&j->lock);
+        j->ended = true;
+        uint64_t one = 1;
+        ssize_t n = write(j->fd, &one, sizeof one);
+        (void)n; /* an eventfd takes it */
+    }
+    (void)pthread_mutex_unlock(&j->lock);
+    return NULL;
+}
+
+/* ---- the main thread's side ---- */
+
+static int start_thread(struct tg_jobs *j)
+{
+    sigset_t all, old;
+    pthread_attr_t attr;
+    sigfillset(&all);
+    if (pthread_attr_init(&attr) != 0)
+        return ENOMEM;
+    (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
+    int e = pthread_create(&j->thread, &attr, thread_main, j);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    (void)pthread_attr_destroy(&attr);
+    return e;
+}
+
+TG_RC tg_jobs_new(struct tg_jobs **out, struct tg_err *err)
+{
+    struct tg_jobs *j = tg_calloc(1, sizeof *j);
+    if (!j)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    j->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (j->fd < 0 || pthread_mutex_init(&j->lock, NULL) != 0 ||
+        pthread_cond_init(&j->wake, NULL) != 0 || (errno = start_thread(j)) != 0) {
+        int e = errno;
+        tg_fd_close(j->fd);
+        tg_free(j);
+        errno = e;
+        return TG_FAIL_ERRNO(err, TG_E_IO, "network thread");
+    }
+    *out = j;
+    return TG_OK;
+}
+
+void tg_jobs_free(struct tg_jobs *j)
+{
+    if (!j)
+        return;
+    atomic_store(&j->cancel, true);
+    (void)pthread_mutex_lock(&j->lock);
+    j->quit = true;
+    (void)pthread_cond_signal(&j->wake);
+    (void)pthread_mutex_unlock(&j->lock);
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += JOIN_WAIT_S;
+    if (pthread_timedjoin_np(j->thread, NULL, &until) != 0)
+        return; /* it hangs in the network: leave it all to the end of the process */
+    if (j->ended)
+        tg_free(j->job.directive.document);
+    fetch_drop(j);
+    tg_http_client_free(j->client);
+    tg_fd_close(j->fd);
+    (void)pthread_mutex_destroy(&j->lock);
+    (void)pthread_cond_destroy(&j->wake);
+    tg_free(j);
+}
+
+int tg_jobs_fd(const struct tg_jobs *j)
+{
+    return j->fd;
+}
+
+bool tg_jobs_busy(const struct tg_jobs *j)
+{
+    return j->busy;
+}
+
+void tg_jobs_start(struct tg_jobs *j, const struct tg_job *job)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    j->job = *job;
+    j->queued = true;
+    j->ended = false;
+    j->busy = true;
+    atomic_store(&j->cancel, false);
+    (void)pthread_cond_signal(&j->wake);
+    (void)pthread_mutex_unlock(&j->lock);
+}
+
+bool tg_jobs_take(struct tg_jobs *j, struct tg_job *out)
+{
+    uint64_t n;
+    ssize_t r = read(j->fd, &n, sizeof n);
+    (void)r;
+    (void)pthread_mutex_lock(&j->lock);
+    bool ended = j->ended;
+    if (ended) {
+        *out = j->job;
+        j->job.directive.document = NULL;
+        j->ended = false;
+        j->busy = false;
+    }
+    (void)pthread_mutex_unlock(&j->lock);
+    return ended;
+}
+
+void tg_jobs_cancel(struct tg_jobs *j)
+{
+    atomic_store(&j->cancel, true);
+}

@@ -1,0 +1,76 @@
+/* The network thread: one piece of blocking work at a time, so that the main thread always has its
+ * hands free for the workers. While a job runs the thread alone touches it; before and after, only
+ * the main thread does. */
+#ifndef TG_AGENT_JOB_H
+#define TG_AGENT_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/outbox.h"
+#include "agent/records.h"
+#include "agent/state.h"
+#include "base/bytes.h"
+#include "base/err.h"
+
+enum tg_job_kind {
+    TG_JOB_CHECKIN, /* ask what to do */
+    TG_JOB_REPORT,  /* deliver one report */
+    TG_JOB_FETCH,   /* one slice of a package; after the last: digest, checks, grant, commit */
+    TG_JOB_GRANT,   /* fetch the grant of a package that is here */
+    TG_JOB_RENEW    /* a new certificate */
+};
+
+/* The platform's directive, copied out of its answer. */
+struct tg_directive {
+    struct tg_held pkg; /* h, blob, size, deployment_id */
+    bool grant;
+    enum tg_update_state update_state;
+    uint64_t seq;
+    uint8_t *document; /* tg_free by who takes the job's result; NULL: not sent */
+    size_t document_n;
+};
+
+struct tg_job {
+    enum tg_job_kind kind;
+    /* in */
+    const struct tg_state *state;       /* constant while the agent runs */
+    const struct tg_settings *settings; /* likewise */
+    struct tg_held pkg;           /* FETCH, GRANT; CHECKIN: what serves. out: FETCH fills in */
+    bool grant;                   /* FETCH: get the grant, too */
+    bool present;                 /* FETCH: the file is here already and was checked once */
+    bool separation;              /* CHECKIN */
+    char status[TG_REASON_TEXT];  /* CHECKIN: one line for people */
+    uint8_t have_document[32];    /* CHECKIN */
+    struct tg_outbox_item report; /* REPORT */
+    /* out */
+    enum tg_rc rc;
+    struct tg_err err;
+    bool refused;  /* FETCH: will not do, now or later */
+    bool local;    /* FETCH: broke here (disk, files), not on the way */
+    bool done;     /* FETCH: package and grant are in place */
+    uint64_t have; /* FETCH: bytes so far */
+    uint64_t next_poll_s;
+    uint32_t retry_s;
+    bool has_directive;
+    struct tg_directive directive;
+};
+
+struct tg_jobs;
+
+TG_RC tg_jobs_new(struct tg_jobs **out, struct tg_err *err);
+/* Stops what runs as soon as it can; waits at most two seconds for that. */
+void tg_jobs_free(struct tg_jobs *j);
+TG_DEFINE_AUTO(struct tg_jobs, tg_jobs_freep, tg_jobs_free);
+
+/* Readable when a job has ended. */
+int tg_jobs_fd(const struct tg_jobs *j);
+bool tg_jobs_busy(const struct tg_jobs *j);
+/* Begin; only when not busy. */
+void tg_jobs_start(struct tg_jobs *j, const struct tg_job *job);
+/* The ended job, once; false: none. */
+bool tg_jobs_take(struct tg_jobs *j, struct tg_job *out);
+/* Break off what runs (a withdrawn download); its result still arrives. */
+void tg_jobs_cancel(struct tg_jobs *j);
+
+#endif

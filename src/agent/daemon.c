@@ -1,0 +1,360 @@
+#include "agent/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "agent/daemon_internal.h"
+#include "agent/identity.h"
+#include "agent/listen.h"
+#include "agent/policy.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "crypto/random.h"
+
+#define TIMER_MAX_MS 3600000
+#define ONCE_BREAKS_MAX 5 /* of the download, in a row, before --once gives up */
+
+/* ---- small things the parts share ---- */
+
+uint64_t tg_daemon_now_ms(void)
+{
+    return tg_clock_mono_ns() / 1000000;
+}
+
+uint32_t tg_daemon_random(void)
+{
+    uint32_t r = 0;
+    if (tg_random(&r, sizeof r) != TG_OK)
+        r = (uint32_t)tg_clock_mono_ns(); /* only spreads a pause */
+    return r;
+}
+
+void tg_daemon_why(struct tg_why *why, enum tg_rc code, const char *text)
+{
+    char copy[TG_REASON_TEXT];
+    TG_TEXT_SET(copy, text[0] ? text : tg_rc_text(code));
+    why->code = code;
+    memcpy(why->text, copy, sizeof copy);
+}
+
+void tg_daemon_point(const struct tg_daemon *d, const char *name)
+{
+    if (d->opts.kill_at && strcmp(d->opts.kill_at, name) == 0)
+        (void)raise(SIGKILL);
+}
+
+TG_RC tg_daemon_step(struct tg_daemon *d, enum tg_step step, struct tg_err *err)
+{
+    struct tg_journal next = d->journal;
+    next.set = true;
+    next.step = step;
+    TG_TRY(tg_journal_save(&d->state, &next, err));
+    d->journal = next;
+    d->dirty = true;
+    tg_daemon_point(d, tg_step_name(step));
+    return TG_OK;
+}
+
+void tg_daemon_report(struct tg_daemon *d, const char *deployment_id, enum tg_update_state state,
+                      const struct tg_why *why)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_outbox_item item = {.state = state};
+    TG_TEXT_SET(item.deployment_id, deployment_id);
+    if (why) {
+        TG_TEXT_SET(item.reason, why->text);
+        if (state == TG_UPDATE_FAILED || state == TG_UPDATE_ROLLED_BACK)
+            TG_TEXT_SET(item.code, tg_rc_name(why->code));
+    }
+    if (tg_outbox_add(&d->state, &d->outbox, &item, &err) != TG_OK)
+        tg_log_err("agent.outbox", &err);
+    d->dirty = true;
+}
+
+static void prune(struct tg_daemon *d)
+{
+    if (!d->prune || tg_jobs_busy(d->jobs))
+        return; /* a download may be writing: when it has ended */
+    d->prune = false;
+    struct tg_err err = TG_ERR_INIT;
+    uint8_t keep[3][32];
+    size_t n = 0;
+    if (d->serving.current.set)
+        memcpy(keep[n++], d->serving.current.h, 32);
+    if (d->serving.previous.set)
+        memcpy(keep[n++], d->serving.previous.h, 32);
+    if (d->install.state != TG_IN_IDLE)
+        memcpy(keep[n++], d->journal.pkg.h, 32);
+    if (tg_state_prune(&d->state, (const uint8_t(*)[32])keep, n, &err) != TG_OK)
+        tg_log_err("agent.prune", &err);
+}
+
+/* ---- stopping ---- */
+
+static void stop(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    if (d->stopping)
+        return;
+    d->stopping = true;
+    d->dirty = true;
+    tg_log(TG_LOG_INFO, "agent.stop", "draining=true");
+    if (tg_daemon_slot(d, TG_ROLE_TRIAL)) {
+        tg_daemon_slot_kill(tg_daemon_slot(d, TG_ROLE_TRIAL));
+        if (d->journal.tries > 0)
+            d->journal.tries--; /* stopped in good order: not the package's fault */
+        if (tg_daemon_step(d, d->journal.step, &err) != TG_OK)
+            tg_log_err("agent.journal", &err);
+    }
+    struct tg_slot *slot = tg_daemon_slot(d, TG_ROLE_SERVING);
+    if (slot && slot->w.serving)
+        tg_daemon_slot_drain(slot);
+    else
+        tg_daemon_slot_kill(slot);
+    d->serve.state = TG_SV_NONE;
+    d->install.state = TG_IN_IDLE;
+}
+
+static bool once_done(const struct tg_daemon *d)
+{
+    bool settled = d->serve.state != TG_SV_STARTING;
+    bool offline = d->link.asked && !d->link.online;
+    bool stuck = d->install.state == TG_IN_FETCH_WAIT && d->install.breaks >= ONCE_BREAKS_MAX;
+    if (!d->opts.once || tg_jobs_busy(d->jobs) || !settled || !d->link.asked)
+        return false;
+    if (offline || stuck)
+        return true;
+    return d->install.state == TG_IN_IDLE && d->outbox.n == 0;
+}
+
+/* ---- the loop ---- */
+
+static uint64_t earliest(const struct tg_daemon *d)
+{
+    uint64_t at = d->stopping ? UINT64_MAX : tg_link_wake(d);
+    if ((d->install.state == TG_IN_FETCH_WAIT || d->install.state == TG_IN_TRIAL_WAIT) &&
+        d->install.wake_ms < at)
+        at = d->install.wake_ms;
+    if (d->serve.state == TG_SV_WAIT && d->serve.wake_ms < at)
+        at = d->serve.wake_ms;
+    if (d->serve.stable_ms && d->serve.stable_ms < at)
+        at = d->serve.stable_ms;
+    for (size_t i = 0; i < TG_SLOTS; i++)
+        if (d->slots[i].role != TG_ROLE_FREE && d->slots[i].w.deadline_ms &&
+            d->slots[i].w.deadline_ms < at)
+            at = d->slots[i].w.deadline_ms;
+    return at;
+}
+
+static void run_timers(struct tg_daemon *d, uint64_t now)
+{
+    tg_daemon_deadlines(d, now);
+    if (d->stopping)
+        return;
+    if ((d->install.state == TG_IN_FETCH_WAIT || d->install.state == TG_IN_TRIAL_WAIT) &&
+        now >= d->install.wake_ms)
+        tg_install_event(d, TG_INE_TIMER);
+    if (d->serve.state == TG_SV_WAIT && now >= d->serve.wake_ms)
+        tg_serve_event(d, TG_SVE_TIMER);
+    if (d->serve.stable_ms && now >= d->serve.stable_ms)
+        tg_serve_event(d, TG_SVE_STABLE);
+    tg_link_next(d, now);
+}
+
+/* After each event: do what is due, set the timer for what will be, stop when all is done. */
+void tg_daemon_turn(struct tg_daemon *d)
+{
+    uint64_t now = tg_daemon_now_ms();
+    prune(d);
+    run_timers(d, now);
+    if (once_done(d)) {
+        if (d->install.state == TG_IN_FETCH_WAIT) {
+            d->result = d->install.why.code;
+            d->result_why = d->install.why;
+        }
+        stop(d);
+    }
+    if (d->dirty) {
+        d->dirty = false;
+        tg_status_write(d);
+    }
+    if (d->stopping && !tg_daemon_any_worker(d)) {
+        tg_loop_stop(d->loop);
+        return;
+    }
+    uint64_t at = earliest(d);
+    now = tg_daemon_now_ms();
+    uint64_t in = at <= now ? 1 : at - now;
+    if (in > TIMER_MAX_MS)
+        in = TIMER_MAX_MS;
+    if (tg_loop_rearm(d->timer, (uint32_t)in) != TG_OK)
+        tg_log(TG_LOG_ERROR, "agent.timer", "rearm=failed");
+}
+
+static void on_timer(void *arg)
+{
+    tg_daemon_turn(arg);
+}
+
+static void on_job(void *arg)
+{
+    tg_link_ended(arg);
+    tg_daemon_turn(arg);
+}
+
+static void on_child(void *arg)
+{
+    tg_daemon_reap(arg);
+    tg_daemon_turn(arg);
+}
+
+static void on_stop(void *arg)
+{
+    stop(arg);
+    tg_daemon_turn(arg);
+}
+
+static void on_hup(void *arg)
+{
+    struct tg_daemon *d = arg;
+    d->link.poll_ms = d->link.send_ms = 0;
+    tg_daemon_turn(d);
+}
+
+/* ---- setting up ---- */
+
+static TG_RC open_loop(struct tg_daemon *d, struct tg_err *err)
+{
+    TG_TRY(tg_loop_new(&d->loop, err));
+
+    static const struct {
+        int signo;
+        tg_loop_fn *fn;
+    } signals[] = {
+        {SIGCHLD, on_child},
+        {SIGTERM, on_stop },
+        {SIGINT,  on_stop },
+        {SIGHUP,  on_hup  }
+    };
+    enum tg_rc rc = tg_loop_after(d->loop, 0, on_timer, d, &d->timer);
+    for (size_t i = 0; rc == TG_OK && i < TG_ARRAY_LEN(signals); i++)
+        rc = tg_loop_signal(d->loop, signals[i].signo, signals[i].fn, d, NULL);
+    if (rc == TG_OK)
+        rc = tg_loop_fd(d->loop, tg_jobs_fd(d->jobs), TG_LOOP_READ, on_job, d, NULL);
+    if (rc != TG_OK)
+        return TG_FAIL(err, rc, "event loop: %s", tg_rc_text(rc));
+    return TG_OK;
+}
+
+static TG_RC open_sockets(struct tg_daemon *d, struct tg_err *err)
+{
+    TG_TRY(tg_listen_unix(d->set.predict_socket, d->set.socket_group, &d->listen[0], err));
+    d->n_listen = 1;
+    if (!d->set.tcp)
+        return TG_OK;
+    TG_TRY(tg_listen_loopback((uint16_t)d->set.tcp_port, &d->listen[1], &d->tcp_port, err));
+    d->n_listen = 2;
+    return TG_OK;
+}
+
+static TG_RC open_user(struct tg_daemon *d, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    if (d->set.worker_user[0])
+        TG_TRY(tg_user_find(d->set.worker_user, &d->user, err));
+    if (d->user.set && geteuid() != 0) {
+        if (d->user.uid != geteuid())
+            return TG_FAIL(err, TG_E_DENIED,
+                           "the worker's user is '%s' (agent.json): only root can start it as "
+                           "another user",
+                           d->user.name);
+        d->user.set = false;
+    }
+    d->separate = d->user.set;
+    TG_TRY(tg_state_path(&d->state, path, err, "kem"));
+    d->kem_dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (d->kem_dir < 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "%s", path);
+    return TG_OK;
+}
+
+static TG_RC load_records(struct tg_daemon *d, struct tg_err *err)
+{
+    int64_t from = 0;
+    TG_TRY(tg_serving_load(&d->state, &d->serving, err));
+    TG_TRY(tg_journal_load(&d->state, &d->journal, err));
+    TG_TRY(tg_outbox_load(&d->state, &d->outbox, err));
+    TG_TRY(tg_identity_times(&d->state, &from, &d->link.not_after, err));
+    d->link.renew_at = tg_identity_renew_at(from, d->link.not_after);
+    TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
+    TG_TRY(tg_policy_rollback_load(&d->state, &record, err));
+    return tg_policy_rollback_save(&d->state, record, err); /* workers are handed the file */
+}
+
+static TG_RC set_up(struct tg_daemon *d, struct tg_err *err)
+{
+    struct rlimit none = {0, 0};
+    (void)setrlimit(RLIMIT_CORE, &none); /* a core would hold the TLS key */
+    (void)signal(SIGPIPE, SIG_IGN);
+    TG_TRY(tg_state_open(&d->state, d->opts.state_dir, false, err));
+    TG_TRY(tg_settings_load(&d->state, &d->set, err));
+    TG_TRY(tg_state_lock(&d->state, err));
+    TG_TRY(load_records(d, err));
+    TG_TRY(open_user(d, err));
+    TG_TRY(open_sockets(d, err));
+    TG_TRY(tg_jobs_new(&d->jobs, err));
+    return open_loop(d, err);
+}
+
+static void tear_down(struct tg_daemon *d)
+{
+    for (size_t i = 0; i < TG_SLOTS; i++)
+        if (d->slots[i].role != TG_ROLE_FREE)
+            tg_daemon_slot_kill(&d->slots[i]);
+    tg_loop_free(d->loop);
+    tg_jobs_free(d->jobs);
+    if (d->n_listen > 0)
+        (void)unlink(d->set.predict_socket);
+    for (size_t i = 0; i < d->n_listen; i++)
+        tg_fd_close(d->listen[i]);
+    tg_fd_close(d->kem_dir);
+    tg_state_done(&d->state);
+}
+
+TG_RC tg_daemon_run(const struct tg_run_opts *opts, struct tg_err *err)
+{
+    struct tg_daemon *d = tg_calloc(1, sizeof *d);
+    if (!d)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_AUTO(tg_freep) struct tg_daemon *own = d;
+    *d = (struct tg_daemon){.opts = *opts, .state = TG_STATE_INIT, .kem_dir = -1, .dirty = true};
+    for (size_t i = 0; i < TG_SLOTS; i++) {
+        d->slots[i].daemon = d;
+        d->slots[i].w = TG_WORKER_INIT;
+    }
+    enum tg_rc rc = set_up(d, err);
+    if (rc == TG_OK) {
+        tg_log(TG_LOG_INFO, "agent.start", "version=%s device=%s fleet=%s separation=%d",
+               TG_VERSION, d->set.device_id, d->set.fleet, d->separate);
+        if (d->serving.current
+                .set) /* before a word with anybody: it must serve without a network */
+            tg_serve_event(d, TG_SVE_START);
+        tg_install_resume(d);
+        d->prune = true; /* what an earlier run left behind */
+        rc = tg_loop_run(d->loop, err);
+    }
+    if (rc == TG_OK && d->result != TG_OK)
+        rc = TG_FAIL(err, d->result, "%s", d->result_why.text);
+    if (!d->opts.once && d->stopping)
+        rc = TG_OK; /* asked to stop */
+    tear_down(d);
+    return rc;
+}

@@ -1,0 +1,338 @@
+/* The install machine's actions: fetch, try, switch over, give up. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/daemon_internal.h"
+#include "agent/policy.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define FETCH_BACKOFF_MS 1000
+#define FETCH_BACKOFF_CAP_MS (5 * 60 * 1000)
+#define TRIAL_BACKOFF_MS 500
+#define TRIAL_BACKOFF_CAP_MS 30000
+
+/* ---- actions ---- */
+
+static void give_up(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    TG_TEXT_SET(d->journal.code, tg_rc_name(d->install.why.code));
+    TG_TEXT_SET(d->journal.reason, d->install.why.text);
+    tg_log(TG_LOG_ERROR, "agent.update", "deployment=%s failed=%s reason=\"%s\"",
+           d->journal.pkg.deployment_id, d->journal.code, d->journal.reason);
+    if (tg_daemon_step(d, TG_STEP_FAILED, &err) != TG_OK)
+        tg_log_err("agent.journal", &err);
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_FAILED, &d->install.why);
+    d->result = d->install.why.code;
+    d->result_why = d->install.why;
+    d->prune = true;
+}
+
+static void drop(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    tg_log(TG_LOG_INFO, "agent.update", "deployment=%s withdrawn=true",
+           d->journal.pkg.deployment_id);
+    if (tg_daemon_step(d, TG_STEP_WITHDRAWN, &err) != TG_OK)
+        tg_log_err("agent.journal", &err);
+    d->prune = true;
+}
+
+/* The records are durable already (tg_install_healthy): switch over. New first, then the old. */
+static void commit(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_slot *fresh = tg_daemon_slot(d, TG_ROLE_TRIAL);
+    struct tg_slot *old = tg_daemon_slot(d, TG_ROLE_SERVING);
+    if (fresh) {
+        fresh->role = TG_ROLE_SERVING;
+        if (tg_worker_serve(&fresh->w, &err) != TG_OK)
+            tg_log_err("agent.worker", &err); /* it died this moment: its end will be seen to */
+    }
+    if (old && old->w.serving)
+        tg_daemon_slot_drain(old);
+    else
+        tg_daemon_slot_kill(old); /* it was still loading: nobody waits for its answers */
+    tg_log(TG_LOG_INFO, "agent.update", "deployment=%s running=true model=%s version=%s",
+           d->journal.pkg.deployment_id, d->journal.pkg.model, d->journal.pkg.version);
+    d->journal.code[0] = d->journal.reason[0] = 0;
+    if (tg_daemon_step(d, TG_STEP_RUNNING, &err) != TG_OK)
+        tg_log_err("agent.journal", &err);
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
+    d->prune = true;
+    tg_serve_event(d, TG_SVE_TAKEN);
+}
+
+static void start_fetch(struct tg_daemon *d)
+{
+    d->install.fetch = true;
+    d->install.have = 0;
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_DOWNLOADING, NULL);
+}
+
+/* The number of tries is written down before each, so that a package that takes the whole device
+ * down while it loads is not tried for ever. */
+static void spawn_trial(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    d->journal.tries++;
+    d->install.told = TG_WK_NONE;
+    enum tg_rc rc = tg_daemon_step(d, TG_STEP_TRYING, &err);
+    if (rc == TG_OK)
+        rc = tg_daemon_spawn(d, TG_ROLE_TRIAL, &d->journal.pkg, true, &err);
+    if (rc == TG_OK)
+        return;
+    tg_daemon_why(&d->install.why, rc, err.msg);
+    tg_log_err("agent.worker", &err);
+    tg_install_event(d, TG_INE_TRIAL_BROKE);
+}
+
+static void arm(struct tg_daemon *d)
+{
+    bool trial = d->install.state == TG_IN_TRIAL_WAIT;
+    uint64_t pause = trial ? tg_backoff_ms((unsigned)d->journal.tries, TRIAL_BACKOFF_MS,
+                                           TRIAL_BACKOFF_CAP_MS, tg_daemon_random())
+                           : tg_backoff_ms(d->install.breaks, FETCH_BACKOFF_MS,
+                                           FETCH_BACKOFF_CAP_MS, tg_daemon_random());
+    d->install.wake_ms = tg_daemon_now_ms() + pause;
+    tg_log(TG_LOG_WARN, "agent.update", "deployment=%s waiting_ms=%" PRIu64 " reason=\"%s\"",
+           d->journal.pkg.deployment_id, pause, d->install.why.text);
+}
+
+static void act(struct tg_daemon *d, uint32_t actions)
+{
+    if (actions & TG_ACT_KILL)
+        tg_daemon_slot_kill(tg_daemon_slot(d, TG_ROLE_TRIAL));
+    if (actions & TG_ACT_STOP_FETCH) {
+        d->install.fetch = false;
+        tg_jobs_cancel(d->jobs);
+    }
+    if (actions & TG_ACT_GIVE_UP)
+        give_up(d);
+    if (actions & TG_ACT_DROP)
+        drop(d);
+    if (actions & TG_ACT_COMMIT)
+        commit(d);
+    if (actions & TG_ACT_RESET) {
+        d->install.breaks = 0;
+        d->journal.tries = 0;
+    }
+    if (actions & TG_ACT_FETCH)
+        start_fetch(d);
+    if (actions & TG_ACT_ARM)
+        arm(d);
+    if (actions & TG_ACT_SPAWN)
+        spawn_trial(d);
+}
+
+void tg_install_event(struct tg_daemon *d, enum tg_install_event ev)
+{
+    struct tg_machine_facts facts = {.failures = (unsigned)d->journal.tries};
+    if (ev == TG_INE_FETCH_BROKE)
+        d->install.breaks++;
+    d->dirty = true;
+    act(d, tg_install_step(&d->install.state, ev, &facts));
+}
+
+/* ---- what workers on trial say ---- */
+
+void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot)
+{
+    enum tg_worker_phase p = slot->w.phase;
+    bool verifying = p == TG_WK_VERIFYING;
+    bool loading = p == TG_WK_DECRYPTING || p == TG_WK_LOADING || p == TG_WK_CHECKING;
+    enum tg_worker_phase tell = verifying ? TG_WK_VERIFYING : loading ? TG_WK_LOADING : TG_WK_NONE;
+    if (tell == TG_WK_NONE || tell == d->install.told)
+        return;
+    d->install.told = tell;
+    tg_daemon_report(d, d->journal.pkg.deployment_id,
+                     verifying ? TG_UPDATE_VERIFYING : TG_UPDATE_LOADING, NULL);
+}
+
+/* Write down that it runs, before it does: rollback record, then what serves. A kill between the
+ * two is harmless: the record lets the package that served just before run on. */
+static TG_RC record_healthy(struct tg_daemon *d, struct tg_err *err)
+{
+    TG_TRY(tg_daemon_step(d, TG_STEP_HEALTHY, err));
+    TG_TRY(tg_policy_accept(&d->state, &d->journal.pkg, err));
+    tg_daemon_point(d, "recorded");
+    struct tg_serving next = d->serving;
+    if (next.current.set && !tg_mem_eq(next.current.h, d->journal.pkg.h, 32))
+        next.previous = next.current;
+    next.current = d->journal.pkg;
+    TG_TRY(tg_serving_save(&d->state, &next, err));
+    d->serving = next;
+    tg_daemon_point(d, "switched");
+    return TG_OK;
+}
+
+void tg_install_healthy(struct tg_daemon *d, struct tg_slot *slot)
+{
+    struct tg_err err = TG_ERR_INIT;
+    enum tg_rc rc = TG_OK;
+    if (slot->w.pkg.sequence != d->journal.pkg.sequence ||
+        slot->w.pkg.floor != d->journal.pkg.floor ||
+        strcmp(slot->w.pkg.model, d->journal.pkg.model) != 0)
+        rc = TG_FAIL(&err, TG_E_INTERNAL,
+                     "the worker read another model, sequence or floor than the agent");
+    if (rc == TG_OK)
+        rc = record_healthy(d, &err);
+    if (rc == TG_OK) {
+        tg_install_event(d, TG_INE_HEALTHY);
+        return;
+    }
+    tg_daemon_why(&d->install.why, rc, err.msg);
+    tg_install_event(d, TG_INE_TRIAL_BROKE);
+}
+
+/* ---- what the platform wants ---- */
+
+static TG_RC store_document(struct tg_daemon *d, const struct tg_directive *dir, struct tg_err *err)
+{
+    struct tg_bytes text = tg_bytes_make(dir->document, dir->document_n);
+    char path[TG_STATE_PATH_MAX];
+    TG_TRY(tg_policy_deployment(&d->state, &d->set, text, &dir->pkg, tg_clock_now(), err));
+    tg_state_deployment(&d->state, dir->pkg.h, path);
+    return tg_file_write(path, text, 0600, true, err);
+}
+
+/* What it is about is what serves already: only the deployment is new. */
+static void already_running(struct tg_daemon *d, const struct tg_directive *dir)
+{
+    struct tg_err err = TG_ERR_INIT;
+    d->journal = (struct tg_journal){.set = true, .pkg = d->serving.current};
+    TG_TEXT_SET(d->journal.pkg.deployment_id, dir->pkg.deployment_id);
+    d->serving.current = d->journal.pkg;
+    enum tg_rc rc = tg_serving_save(&d->state, &d->serving, &err);
+    if (rc == TG_OK)
+        rc = tg_daemon_step(d, TG_STEP_RUNNING, &err);
+    if (rc != TG_OK)
+        tg_log_err("agent.journal", &err);
+    d->serve.grant = dir->grant;
+    tg_daemon_report(d, dir->pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
+}
+
+static void begin(struct tg_daemon *d, const struct tg_directive *dir)
+{
+    struct tg_err err = TG_ERR_INIT;
+    if (d->install.state != TG_IN_IDLE)
+        tg_install_event(d, TG_INE_WITHDRAWN);
+    enum tg_rc rc = TG_OK;
+    if (dir->document)
+        rc = store_document(d, dir, &err);
+    else
+        rc = TG_FAIL(&err, TG_E_AUTH, "the platform sent no signed deployment");
+    if (rc == TG_OK && d->serving.current.set && d->serve.state == TG_SV_SERVING &&
+        tg_mem_eq(d->serving.current.h, dir->pkg.h, 32)) {
+        already_running(d, dir);
+        return;
+    }
+    if (rc == TG_E_EXPIRED) { /* perhaps this clock is wrong: look again at the next check-in */
+        struct tg_why why;
+        tg_daemon_why(&why, rc, err.msg);
+        d->link.why = why;
+        if (dir->update_state != TG_UPDATE_FAILED)
+            tg_daemon_report(d, dir->pkg.deployment_id, TG_UPDATE_FAILED, &why);
+        return;
+    }
+    d->journal = (struct tg_journal){.set = true, .pkg = dir->pkg};
+    d->install.grant = dir->grant;
+    if (rc != TG_OK) {
+        tg_daemon_why(&d->install.why, rc, err.msg);
+        give_up(d);
+        return;
+    }
+    tg_log(TG_LOG_INFO, "agent.update", "deployment=%s accepted=true size=%" PRIu64,
+           dir->pkg.deployment_id, dir->pkg.size);
+    rc = tg_daemon_step(d, TG_STEP_ACCEPTED, &err);
+    if (rc != TG_OK) { /* no room for the journal: ask again at the next check-in */
+        tg_log_err("agent.journal", &err);
+        tg_daemon_why(&d->link.why, rc, err.msg);
+        d->journal.set = false;
+        return;
+    }
+    tg_install_event(d, TG_INE_OFFER);
+}
+
+/* The same deployment again: a renewed document, a co-signed file, or a report the platform lost.
+ */
+static void again(struct tg_daemon *d, const struct tg_directive *dir)
+{
+    struct tg_err err = TG_ERR_INIT;
+    bool failed = d->journal.step == TG_STEP_FAILED || d->journal.step == TG_STEP_ROLLED_BACK;
+    if (dir->document && !failed && store_document(d, dir, &err) != TG_OK)
+        tg_log_err("agent.deployment", &err);
+    d->install.grant = dir->grant;
+    bool fetching = d->install.state == TG_IN_FETCHING || d->install.state == TG_IN_FETCH_WAIT;
+    if (fetching && !tg_mem_eq(d->journal.pkg.blob, dir->pkg.blob, 32)) {
+        memcpy(d->journal.pkg.blob, dir->pkg.blob, 32);
+        d->journal.pkg.size = dir->pkg.size;
+        if (tg_daemon_step(d, d->journal.step, &err) != TG_OK)
+            tg_log_err("agent.journal", &err);
+    }
+    if (tg_outbox_first(&d->outbox))
+        return;
+    if (d->journal.step == TG_STEP_RUNNING && d->serve.state == TG_SV_SERVING &&
+        dir->update_state != TG_UPDATE_RUNNING)
+        tg_daemon_report(d, dir->pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
+    enum tg_update_state say =
+        d->journal.step == TG_STEP_FAILED ? TG_UPDATE_FAILED : TG_UPDATE_ROLLED_BACK;
+    if (failed && dir->update_state != say) {
+        struct tg_why why;
+        tg_daemon_why(&why, tg_rc_from_name(d->journal.code), d->journal.reason);
+        tg_daemon_report(d, dir->pkg.deployment_id, say, &why);
+    }
+}
+
+void tg_install_directive(struct tg_daemon *d, const struct tg_directive *dir)
+{
+    struct tg_err err = TG_ERR_INIT;
+    if (!dir) {
+        if (d->install.state != TG_IN_IDLE)
+            tg_install_event(d, TG_INE_WITHDRAWN);
+        return;
+    }
+    if (tg_outbox_raise(&d->state, &d->outbox, dir->seq, &err) != TG_OK)
+        tg_log_err("agent.outbox", &err);
+    bool known = d->journal.set && d->journal.step != TG_STEP_WITHDRAWN &&
+                 strcmp(d->journal.pkg.deployment_id, dir->pkg.deployment_id) == 0 &&
+                 tg_mem_eq(d->journal.pkg.h, dir->pkg.h, 32);
+    if (known)
+        again(d, dir);
+    else
+        begin(d, dir);
+}
+
+/* ---- after a restart ---- */
+
+void tg_install_resume(struct tg_daemon *d)
+{
+    if (!d->journal.set)
+        return;
+    bool serves = d->serving.current.set && tg_mem_eq(d->serving.current.h, d->journal.pkg.h, 32);
+    switch (d->journal.step) {
+    case TG_STEP_ACCEPTED:
+        d->install.grant = true; /* ask; the next check-in says whether there is one */
+        tg_install_event(d, TG_INE_OFFER);
+        return;
+    case TG_STEP_FETCHED:
+    case TG_STEP_TRYING:
+    case TG_STEP_HEALTHY:
+        if (serves)
+            return; /* recorded; the serving machine starts it and says so when it runs */
+        tg_daemon_why(&d->install.why, TG_E_CLOSED,
+                      "the agent was stopped each time this package was being loaded");
+        tg_install_event(d, TG_INE_FETCHED);
+        return;
+    case TG_STEP_RUNNING:
+    case TG_STEP_FAILED:
+    case TG_STEP_WITHDRAWN:
+    case TG_STEP_ROLLED_BACK:
+    case TG_STEPS:
+        return;
+    }
+}

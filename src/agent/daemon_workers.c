@@ -1,0 +1,199 @@
+/* Slots: the workers that live, what they say, and how they end. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/daemon_internal.h"
+#include "base/log.h"
+
+#define LINGER_MS 5000 /* a worker that closed its channel has this long to exit */
+
+static const char *const phase_text[] = {
+    [TG_WK_NONE] = "starting",   [TG_WK_VERIFYING] = "verifying", [TG_WK_DECRYPTING] = "decrypting",
+    [TG_WK_LOADING] = "loading", [TG_WK_CHECKING] = "checking",   [TG_WK_HEALTHY] = "healthy",
+    [TG_WK_DRAINED] = "drained", [TG_WK_FAILED] = "failed",
+};
+
+struct tg_slot *tg_daemon_slot(struct tg_daemon *d, enum tg_role role)
+{
+    for (size_t i = 0; i < TG_SLOTS; i++)
+        if (d->slots[i].role == role)
+            return &d->slots[i];
+    return NULL;
+}
+
+bool tg_daemon_any_worker(const struct tg_daemon *d)
+{
+    for (size_t i = 0; i < TG_SLOTS; i++)
+        if (d->slots[i].role != TG_ROLE_FREE)
+            return true;
+    return false;
+}
+
+static void slot_close(struct tg_slot *slot)
+{
+    tg_loop_item_free(slot->item);
+    slot->item = NULL;
+    tg_worker_close(&slot->w);
+}
+
+static void slot_free(struct tg_slot *slot)
+{
+    slot_close(slot);
+    slot->role = TG_ROLE_FREE;
+    slot->daemon->dirty = true;
+}
+
+/* What its end, or its failure, means to the machine it belongs to. The slot is free afterwards. */
+static void slot_failed(struct tg_slot *slot)
+{
+    struct tg_daemon *d = slot->daemon;
+    enum tg_role role = slot->role;
+    bool final = slot->w.phase == TG_WK_FAILED && tg_worker_failure_final(slot->w.code);
+    if (role != TG_ROLE_DRAINING) {
+        tg_log(TG_LOG_WARN, "agent.worker", "pid=%d failed=%s reason=\"%s\"", (int)slot->w.pid,
+               tg_rc_name(slot->w.code), slot->w.reason);
+        tg_daemon_why(role == TG_ROLE_TRIAL ? &d->install.why : &d->serve.why, slot->w.code,
+                      slot->w.reason);
+    }
+    tg_worker_kill(&slot->w);
+    slot_free(slot);
+    if (role == TG_ROLE_TRIAL)
+        tg_install_event(d, final ? TG_INE_REFUSED : TG_INE_TRIAL_BROKE);
+    if (role == TG_ROLE_SERVING)
+        tg_serve_event(d, final ? TG_SVE_REFUSED : TG_SVE_BROKE);
+}
+
+static void slot_phase(struct tg_slot *slot)
+{
+    struct tg_daemon *d = slot->daemon;
+    d->dirty = true;
+    if (slot->w.phase == TG_WK_FAILED) {
+        slot_failed(slot);
+        return;
+    }
+    if (slot->role == TG_ROLE_TRIAL)
+        tg_install_phase(d, slot);
+    if (slot->w.phase != TG_WK_HEALTHY)
+        return;
+    tg_log(TG_LOG_INFO, "agent.healthy", "pid=%d model=%s version=%s ready_ms=%" PRIu64,
+           (int)slot->w.pid, slot->w.pkg.model, slot->w.pkg.version, slot->w.ready_ms);
+    if (slot->role == TG_ROLE_TRIAL)
+        tg_install_healthy(d, slot);
+    else if (slot->role == TG_ROLE_SERVING)
+        tg_serve_event(d, TG_SVE_HEALTHY);
+}
+
+static void hear(struct tg_slot *slot)
+{
+    struct tg_err err = TG_ERR_INIT;
+    enum tg_rc rc = tg_worker_read(&slot->w, tg_daemon_now_ms(), &err);
+    if (rc == TG_E_AGAIN)
+        return;
+    if (rc == TG_OK) {
+        slot_phase(slot); /* level-triggered: the next message calls again */
+        return;
+    }
+    if (rc == TG_E_CLOSED) {
+        slot_close(slot);
+        if (slot->w.pid > 0)
+            slot->w.deadline_ms = tg_daemon_now_ms() + LINGER_MS;
+        tg_daemon_reap(slot->daemon);
+        return;
+    }
+    slot->w.code = rc;
+    TG_TEXT_SET(slot->w.reason, err.msg);
+    slot_failed(slot);
+}
+
+/* Something waits on a worker's channel. */
+static void on_control(void *arg)
+{
+    struct tg_slot *slot = arg;
+    struct tg_daemon *d = slot->daemon;
+    hear(slot);
+    tg_daemon_turn(d);
+}
+
+TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg,
+                      bool with_deployment, struct tg_err *err)
+{
+    struct tg_slot *slot = tg_daemon_slot(d, TG_ROLE_FREE);
+    if (!slot)
+        return TG_FAIL(err, TG_E_AGAIN, "too many workers are still draining");
+    struct tg_worker_start o = {.state = &d->state,
+                                .settings = &d->set,
+                                .user = &d->user,
+                                .pkg = pkg,
+                                .kem_dir = d->kem_dir,
+                                .n_listen = d->n_listen,
+                                .with_deployment = with_deployment};
+    memcpy(o.listen, d->listen, sizeof o.listen);
+    slot->w = TG_WORKER_INIT;
+    TG_TRY(tg_worker_start(&slot->w, &o, tg_daemon_now_ms(), err));
+    enum tg_rc rc = tg_loop_fd(d->loop, slot->w.ctl, TG_LOOP_READ, on_control, slot, &slot->item);
+    if (rc != TG_OK) {
+        tg_worker_kill(&slot->w);
+        tg_worker_close(&slot->w);
+        return TG_FAIL(err, rc, "worker: control channel: %s", tg_rc_text(rc));
+    }
+    slot->role = role;
+    d->dirty = true;
+    tg_log(TG_LOG_INFO, "agent.worker", "pid=%d started=%s", (int)slot->w.pid,
+           role == TG_ROLE_TRIAL ? "trial" : "serving");
+    return TG_OK;
+}
+
+void tg_daemon_slot_kill(struct tg_slot *slot)
+{
+    if (!slot)
+        return;
+    tg_worker_kill(&slot->w);
+    slot_free(slot);
+}
+
+void tg_daemon_slot_drain(struct tg_slot *slot)
+{
+    if (!slot)
+        return;
+    struct tg_daemon *d = slot->daemon;
+    struct tg_err err = TG_ERR_INIT;
+    slot->role = TG_ROLE_DRAINING;
+    if (tg_worker_drain(&slot->w, tg_daemon_now_ms() + d->set.drain_timeout_s * 1000, &err) !=
+        TG_OK)
+        tg_daemon_slot_kill(slot);
+}
+
+void tg_daemon_reap(struct tg_daemon *d)
+{
+    for (size_t i = 0; i < TG_SLOTS; i++) {
+        struct tg_slot *slot = &d->slots[i];
+        if (slot->role == TG_ROLE_FREE)
+            continue;
+        /* its last words first: they may wait in the channel although the process is gone */
+        while (slot->role != TG_ROLE_FREE && slot->w.ctl >= 0 && slot->w.phase != TG_WK_FAILED) {
+            struct tg_err err = TG_ERR_INIT;
+            enum tg_rc rc = tg_worker_read(&slot->w, tg_daemon_now_ms(), &err);
+            if (rc != TG_OK)
+                break;
+            slot_phase(slot);
+        }
+        if (slot->role != TG_ROLE_FREE && tg_worker_reap(&slot->w))
+            slot_failed(slot);
+    }
+}
+
+void tg_daemon_deadlines(struct tg_daemon *d, uint64_t now_ms)
+{
+    for (size_t i = 0; i < TG_SLOTS; i++) {
+        struct tg_slot *slot = &d->slots[i];
+        if (slot->role == TG_ROLE_FREE || slot->w.deadline_ms == 0 || now_ms < slot->w.deadline_ms)
+            continue;
+        slot->w.code = TG_E_TIMEOUT;
+        if (!slot->w.reason[0])
+            (void)snprintf(slot->w.reason, sizeof slot->w.reason,
+                           "the worker hung while %s: no end after %" PRIu64 " s; killed",
+                           phase_text[slot->w.phase], (now_ms - slot->w.started_ms) / 1000);
+        slot_failed(slot);
+    }
+}

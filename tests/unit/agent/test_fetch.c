@@ -1,0 +1,181 @@
+/* Resuming a download: what is kept, what is not, and what is never believed. Bytes are handed in
+ * where the network would; the end-to-end tests cut real connections. */
+#include "../tg_cmocka.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/fetch.h"
+#include "crypto/hash.h"
+#include "tmpdir.h"
+
+#define SIZE 100000
+
+static uint8_t blob[SIZE];
+static struct tg_state st;
+static struct tg_held pkg;
+
+static int set_up(void **state)
+{
+    (void)state;
+    tmp_state(&st);
+    for (size_t i = 0; i < SIZE; i++)
+        blob[i] = (uint8_t)(i * 7 + i / 251);
+    pkg = (struct tg_held){.set = true, .size = SIZE};
+    memset(pkg.h, 0x55, 32);
+    assert_int_equal(tg_sha256(tg_bytes_make(blob, SIZE), pkg.blob), TG_OK);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tmp_state_done(&st);
+    return 0;
+}
+
+static struct tg_fetch *open_fetch(void)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_fetch *f = NULL;
+    assert_ok(tg_fetch_open(&st, &pkg, &f, &err));
+    return f;
+}
+
+static void take(struct tg_fetch *f, size_t from, size_t to)
+{
+    struct tg_err err = TG_ERR_INIT;
+    assert_ok(tg_fetch_take(f, from, tg_bytes_make(blob + from, to - from), &err));
+}
+
+static void test_resumes_after_every_break(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    for (size_t at = 0; at < SIZE; at += 7001) { /* a restart every 7001 bytes */
+        struct tg_fetch *f = open_fetch();
+        assert_int_equal(tg_fetch_have(f), at);
+        assert_false(tg_fetch_complete(f));
+        take(f, at, at + 7001 < SIZE ? at + 7001 : SIZE);
+        tg_fetch_free(f);
+    }
+    struct tg_fetch *f = open_fetch();
+    assert_true(tg_fetch_complete(f));
+    assert_ok(tg_fetch_finish(f, &err));
+    tg_fetch_free(f);
+    assert_ok(tg_fetch_commit(&st, &pkg, &err));
+    char path[TG_STATE_PATH_MAX];
+    tg_state_package(&st, pkg.h, path);
+    assert_true(tg_state_has(path));
+    tg_state_part(&st, pkg.h, path);
+    assert_false(tg_state_has(path));
+}
+
+static void test_wrong_bytes_are_thrown_away(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_fetch *f = open_fetch();
+    take(f, 0, SIZE - 1);
+    uint8_t wrong = (uint8_t)(blob[SIZE - 1] ^ 1);
+    assert_ok(tg_fetch_take(f, SIZE - 1, tg_bytes_make(&wrong, 1), &err));
+    assert_rc(tg_fetch_finish(f, &err), TG_E_AUTH);
+    assert_int_equal(tg_fetch_have(f), 0);
+    tg_fetch_free(f);
+    f = open_fetch(); /* and the next try starts over, and works */
+    assert_int_equal(tg_fetch_have(f), 0);
+    take(f, 0, SIZE);
+    assert_ok(tg_fetch_finish(f, &err));
+    tg_fetch_free(f);
+}
+
+/* Power may fail with a part whose bytes never reached the disk: it is hashed, not believed. */
+static void test_damaged_part_is_found_out(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    char path[TG_STATE_PATH_MAX];
+    struct tg_fetch *f = open_fetch();
+    take(f, 0, 50000);
+    tg_fetch_free(f);
+    tg_state_part(&st, pkg.h, path);
+    assert_int_equal(truncate(path, 20000), 0);
+    assert_int_equal(truncate(path, 50000), 0); /* zeros now */
+    f = open_fetch();
+    assert_int_equal(tg_fetch_have(f), 50000);
+    take(f, 50000, SIZE);
+    assert_rc(tg_fetch_finish(f, &err), TG_E_AUTH);
+    tg_fetch_free(f);
+}
+
+static void test_other_file_for_the_same_package_starts_over(void **state)
+{
+    (void)state;
+    struct tg_fetch *f = open_fetch();
+    take(f, 0, 60000);
+    tg_fetch_free(f);
+    pkg.blob[0] ^= 1; /* a co-signed copy replaced it on the platform */
+    f = open_fetch();
+    assert_int_equal(tg_fetch_have(f), 0);
+    tg_fetch_free(f);
+}
+
+static void test_part_that_is_too_long_starts_over(void **state)
+{
+    (void)state;
+    char path[TG_STATE_PATH_MAX];
+    struct tg_fetch *f = open_fetch();
+    take(f, 0, SIZE);
+    tg_fetch_free(f);
+    tg_state_part(&st, pkg.h, path);
+    assert_int_equal(truncate(path, SIZE + 1), 0);
+    f = open_fetch();
+    assert_int_equal(tg_fetch_have(f), 0);
+    tg_fetch_free(f);
+}
+
+static void test_bytes_out_of_place_are_refused(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_fetch *f = open_fetch();
+    take(f, 0, 1000);
+    assert_rc(tg_fetch_take(f, 2000, tg_bytes_make(blob, 10), &err), TG_E_FORMAT);
+    assert_rc(tg_fetch_take(f, 0, tg_bytes_make(blob, 10), &err), TG_E_FORMAT);
+    assert_rc(tg_fetch_take(f, 1000, tg_bytes_make(blob, SIZE), &err), TG_E_FORMAT); /* too many */
+    assert_int_equal(tg_fetch_have(f), 1000);
+    tg_fetch_free(f);
+}
+
+static void test_disk_full_says_so_and_resumes(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_fetch *f = open_fetch();
+    take(f, 0, 40000);
+    tg_io_fault_set(TG_IO_WRITE, 1, ENOSPC);
+    assert_rc(tg_fetch_take(f, 40000, tg_bytes_make(blob + 40000, 1000), &err), TG_E_LIMIT);
+    tg_io_fault_set(TG_IO_WRITE, 0, 0);
+    assert_contains(err.msg, "disk full: 40000 of 100000 bytes");
+    take(f, 40000, SIZE);
+    assert_ok(tg_fetch_finish(f, &err));
+    tg_fetch_free(f);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_resumes_after_every_break),
+        T(test_wrong_bytes_are_thrown_away),
+        T(test_damaged_part_is_found_out),
+        T(test_other_file_for_the_same_package_starts_over),
+        T(test_part_that_is_too_long_starts_over),
+        T(test_bytes_out_of_place_are_refused),
+        T(test_disk_full_says_so_and_resumes),
+    };
+    return cmocka_run_group_tests_name("agent/fetch", tests, NULL, NULL);
+}

@@ -1,0 +1,142 @@
+/* Records survive a round trip, a failed write, and refuse what they did not write. */
+#include "../tg_cmocka.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "agent/records.h"
+#include "tmpdir.h"
+
+static struct tg_held held(uint8_t n)
+{
+    struct tg_held h = {.set = true, .size = 1000U + n, .sequence = n, .floor = n / 2U};
+    memset(h.h, n, sizeof h.h);
+    memset(h.blob, n + 1, sizeof h.blob);
+    TG_TEXT_SET(h.deployment_id, "0123456789abcdef0123456789abcdef");
+    TG_TEXT_SET(h.model, "perception-net \"\xC3\xA9\"");
+    TG_TEXT_SET(h.version, "1.2");
+    return h;
+}
+
+static void test_missing_files(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_state s;
+    struct tg_settings set;
+    struct tg_serving serving = {.current = {.set = true}};
+    struct tg_journal journal = {.set = true};
+    tmp_state(&s);
+    assert_rc(tg_settings_load(&s, &set, &err), TG_E_NOTFOUND);
+    assert_contains(err.msg, "not enrolled");
+    assert_ok(tg_serving_load(&s, &serving, &err));
+    assert_false(serving.current.set);
+    assert_ok(tg_journal_load(&s, &journal, &err));
+    assert_false(journal.set);
+    tmp_state_done(&s);
+}
+
+static void test_round_trips(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_state s;
+    tmp_state(&s);
+    struct tg_settings set = {.tcp = true,
+                              .tcp_port = 8500,
+                              .load_timeout_s = 7,
+                              .drain_timeout_s = 3,
+                              .check_in_s = 9},
+                       set2;
+    TG_TEXT_SET(set.server, "https://127.0.0.1:8444");
+    TG_TEXT_SET(set.fleet, "robots");
+    TG_TEXT_SET(set.device_id, "dev");
+    TG_TEXT_SET(set.worker, "/usr/bin/tensorguard-moai");
+    TG_TEXT_SET(set.predict_socket, "/run/x.sock");
+    memset(set.tcp_token_sha256, 5, 32);
+    assert_ok(tg_settings_save(&s, &set, &err));
+    assert_ok(tg_settings_load(&s, &set2, &err));
+    assert_memory_equal(&set, &set2, sizeof set);
+    struct tg_serving a = {.current = held(1), .previous = held(2)}, b;
+    assert_ok(tg_serving_save(&s, &a, &err));
+    assert_ok(tg_serving_load(&s, &b, &err));
+    assert_memory_equal(&a, &b, sizeof a);
+    for (int step = 0; step < TG_STEPS; step++) {
+        struct tg_journal j = {.set = true, .step = (enum tg_step)step, .pkg = held(3), .tries = 2},
+                          k;
+        TG_TEXT_SET(j.code, "AUTH");
+        TG_TEXT_SET(j.reason, "because\nof \"this\"");
+        assert_ok(tg_journal_save(&s, &j, &err));
+        assert_ok(tg_journal_load(&s, &k, &err));
+        assert_memory_equal(&j, &k, sizeof j);
+    }
+    tmp_state_done(&s);
+}
+
+/* Each write, fsync or rename that fails leaves what was there before. */
+static void test_failed_write_keeps_the_old(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_state s;
+
+    static const enum tg_io_op ops[] = {TG_IO_WRITE, TG_IO_SYNC, TG_IO_RENAME};
+
+    tmp_state(&s);
+    struct tg_serving a = {.current = held(1)}, b = {.current = held(9), .previous = held(1)}, got;
+    assert_ok(tg_serving_save(&s, &a, &err));
+    for (size_t i = 0; i < TG_ARRAY_LEN(ops); i++) {
+        tg_io_fault_set(ops[i], 1, ENOSPC);
+        assert_rc(tg_serving_save(&s, &b, &err), TG_E_IO);
+        tg_io_fault_set(ops[i], 0, 0);
+        assert_ok(tg_serving_load(&s, &got, &err));
+        assert_memory_equal(&a, &got, sizeof a);
+    }
+    tmp_state_done(&s);
+}
+
+static void test_damaged_files_are_named(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "{}",
+                                      "{\"packages\":[1]}",
+                                      "[]",
+                                      "{\"packages\":[],\"packages\":[]}",
+                                      "{\"packages\":[],\"more\":1}"};
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_state s;
+    struct tg_serving got;
+    tmp_state(&s);
+    for (size_t i = 0; i < TG_ARRAY_LEN(bad); i++) {
+        tmp_write(&s, "serving.json", bad[i]);
+        assert_rc(tg_serving_load(&s, &got, &err), TG_E_FORMAT);
+        assert_contains(err.msg, "serving.json");
+    }
+    tmp_state_done(&s);
+}
+
+static void test_text_is_cut_between_characters(void **state)
+{
+    (void)state;
+    char out[5];
+    TG_TEXT_SET(out, "abc\xC3\xA9\xC3\xA9");
+    assert_string_equal(out, "abc");
+    TG_TEXT_SET(out, "ab\xC3\xA9");
+    assert_string_equal(out, "ab\xC3\xA9");
+    TG_TEXT_SET(out, NULL);
+    assert_string_equal(out, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_failed_write_keeps_the_old),
+        cmocka_unit_test(test_damaged_files_are_named),
+        cmocka_unit_test(test_text_is_cut_between_characters),
+    };
+    return cmocka_run_group_tests_name("agent/records", tests, NULL, NULL);
+}

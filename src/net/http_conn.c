@@ -1,13 +1,17 @@
 #include "net/http_server_internal.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/keyvalq_struct.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 #define LINGER_MS 2000
@@ -132,6 +136,55 @@ static void conn_free(struct tg_http_conn *c)
         tg_http_server_wake(s);
 }
 
+static void linger_free(struct tg_http_linger *g)
+{
+    tg_loop_item_free(g->item);
+    LIST_REMOVE(g, link);
+    tg_fd_close(g->fd);
+    tg_free(g);
+}
+
+static void on_linger(void *arg)
+{
+    struct tg_http_linger *g = arg;
+    char piece[4096];
+    ssize_t n = recv(g->fd, piece, sizeof(piece), MSG_DONTWAIT);
+
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        linger_free(g);
+}
+
+void tg_http_linger_end(struct tg_http_server *s, uint64_t before)
+{
+    struct tg_http_linger *g = LIST_FIRST(&s->lingering), *next;
+
+    for (; g != NULL; g = next) {
+        next = LIST_NEXT(g, link);
+        if (g->since < before)
+            linger_free(g);
+    }
+}
+
+/* evhttp will close the socket: go on with a copy. Failing to only costs the client the reason. */
+static void linger(struct tg_http_server *s, int fd)
+{
+    struct tg_http_linger *g = tg_calloc(1, sizeof(*g));
+
+    if (g == NULL)
+        return;
+    g->server = s;
+    g->since = tg_http_ms();
+    g->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (g->fd < 0 || shutdown(g->fd, SHUT_WR) != 0 ||
+        tg_loop_fd(s->loop, g->fd, TG_LOOP_READ, on_linger, g, &g->item) != TG_OK) {
+        tg_fd_close(g->fd);
+        tg_free(g);
+        return;
+    }
+    LIST_INSERT_HEAD(&s->lingering, g, link);
+    tg_http_server_sweep_on(s);
+}
+
 /* evhttp is about to free the connection. */
 static void on_close(struct evhttp_connection *evcon, void *arg)
 {
@@ -144,6 +197,8 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
         evbuffer_get_length(bufferevent_get_output(c->bev)) == 0) {
         (void)SSL_shutdown(c->ssl); /* close_notify, if the socket takes it at once */
         ERR_clear_error();
+    } else if (c->ssl != NULL && !SSL_is_init_finished(c->ssl) && c->fd >= 0) {
+        linger(c->server, c->fd);
     }
     tg_http_stream_end(c);
     conn_free(c);
@@ -249,6 +304,7 @@ void tg_http_conn_sweep(struct tg_http_server *s)
     bool all = s->draining && now - s->drain_since >= s->drain.deadline_ms;
     struct tg_http_conn *c = LIST_FIRST(&s->conns), *next;
 
+    tg_http_linger_end(s, all ? UINT64_MAX : now > LINGER_MS ? now - LINGER_MS : 0);
     for (; c != NULL; c = next) {
         next = LIST_NEXT(c, link);
         if (all && (c->busy || c->body_since != 0 || c->head_since != 0))

@@ -215,23 +215,24 @@ static TG_RC serve(const struct tg_http_req *req, struct tg_http_res *res, const
 }
 
 TG_RC tg_http_res_serve_file(const struct tg_http_req *req, struct tg_http_res *res,
-                             const char *type, const char *etag, int fd, uint64_t size)
+                             const struct tg_http_file *file)
 {
-    TG_AUTO(tg_fd_closep) int owned = fd;
+    TG_AUTO(tg_fd_closep) int owned = file->fd;
     struct tg_range r;
     struct tg_err err = TG_ERR_INIT;
 
     res->status = 200;
-    TG_TRY(serve(req, res, etag, size, &r));
+    TG_TRY(serve(req, res, file->etag, file->size, &r));
     if (res->status == 304)
         return TG_OK;
     if (r.kind == TG_RANGE_BAD) {
-        tg_err_set(&err, TG_E_FORMAT, "range: nothing of it lies within %" PRIu64 " bytes", size);
+        tg_err_set(&err, TG_E_FORMAT, "range: nothing of it lies within %" PRIu64 " bytes",
+                   file->size);
         tg_http_res_problem(res, 416, &err);
         return TG_OK;
     }
     owned = -1;
-    return tg_http_res_file(res, type, fd, r.off, r.len);
+    return tg_http_res_file(res, file->type, file->fd, r.off, r.len);
 }
 
 /* --- sending --------------------------------------------------------------------------------- */

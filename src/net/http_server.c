@@ -94,7 +94,7 @@ static void sweep(void *arg)
     tg_http_conn_sweep(s);
     LIST_FOREACH(l, &s->listeners, link)
     tg_http_listener_accept(l);
-    if (s->connections > 0)
+    if (s->connections > 0 || !LIST_EMPTY(&s->lingering))
         tg_http_server_sweep_on(s);
     else
         s->sweeping = tg_loop_rearm(s->sweep, IDLE_SWEEP_MS) != TG_OK;
@@ -113,6 +113,7 @@ TG_RC tg_http_server_new(struct tg_loop *loop, const struct tg_http_server_opts 
     LIST_INIT(&s->listeners);
     LIST_INIT(&s->conns);
     TAILQ_INIT(&s->attention);
+    LIST_INIT(&s->lingering);
     s->loop = loop;
     s->opts = opts_fill(opts);
     s->attend = event_new(tg_loop_base(loop), -1, 0, attend, s);
@@ -158,6 +159,7 @@ void tg_http_server_free(struct tg_http_server *s)
     }
     while ((l = LIST_FIRST(&s->listeners)) != NULL)
         listener_free(l);
+    tg_http_linger_end(s, UINT64_MAX);
     if (s->attend != NULL)
         event_free(s->attend);
     tg_loop_item_free(s->sweep);

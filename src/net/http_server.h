@@ -79,10 +79,18 @@ void tg_http_res_problem(struct tg_http_res *res, unsigned status, const struct 
 /* Close the connection after this answer. */
 void tg_http_res_close(struct tg_http_res *res);
 
-/* Everything of RFC 9110 for an immutable file of `size` bytes: ETag, Accept-Ranges, If-None-Match
- * → 304, Range with If-Range → 206 or 416, else 200. Takes fd as tg_http_res_file does. */
+/* An immutable file. */
+struct tg_http_file {
+    const char *type; /* media type */
+    const char *etag; /* strong, with its quotes */
+    int fd;
+    uint64_t size;
+};
+
+/* Everything of RFC 9110 for it: ETag, Accept-Ranges, If-None-Match → 304, Range with If-Range →
+ * 206 or 416, else 200. Takes fd as tg_http_res_file does. */
 TG_RC tg_http_res_serve_file(const struct tg_http_req *req, struct tg_http_res *res,
-                             const char *type, const char *etag, int fd, uint64_t size);
+                             const struct tg_http_file *file);
 /* 304 if If-None-Match of a GET or HEAD holds etag (then the caller is done); sets ETag either way.
  */
 TG_RC tg_http_res_etag(const struct tg_http_req *req, struct tg_http_res *res, const char *etag,

@@ -80,12 +80,23 @@ struct tg_http_conn {
     TAILQ_ENTRY(tg_http_conn) attention_link;
 };
 
+/* The socket of a handshake that failed, kept open until the client has read why: closing it with
+ * unread bytes would reset the connection and take the alert with it. */
+struct tg_http_linger {
+    struct tg_http_server *server;
+    struct tg_loop_item *item;
+    int fd;
+    uint64_t since;
+    LIST_ENTRY(tg_http_linger) link;
+};
+
 struct tg_http_server {
     struct tg_loop *loop;
     struct tg_http_server_opts opts;
     LIST_HEAD(, tg_http_listener) listeners;
     LIST_HEAD(, tg_http_conn) conns;
     TAILQ_HEAD(, tg_http_conn) attention;
+    LIST_HEAD(, tg_http_linger) lingering;
     struct tg_http_conn **by_fd;
     size_t by_fd_n;
     size_t connections;
@@ -121,6 +132,8 @@ void tg_http_conn_kill(struct tg_http_conn *c);
 void tg_http_conn_sweep(struct tg_http_server *s);
 /* A new connection that evhttp has set up, or one that is doomed. */
 void tg_http_conn_attend(struct tg_http_conn *c);
+/* Forget sockets that linger since before `before` (monotonic ms; UINT64_MAX: all). */
+void tg_http_linger_end(struct tg_http_server *s, uint64_t before);
 /* evhttp's generic callback; arg is the listener. */
 void tg_http_conn_request(struct evhttp_request *req, void *arg);
 

@@ -37,12 +37,14 @@ static enum tg_rc handler(void *arg, const struct tg_http_req *req, struct tg_ht
 {
     struct fx *fx = arg;
     const char *path = req->target->path;
+    struct tg_http_file file = {"application/octet-stream", "\"tag-1\"", -1, fx->file_size};
     struct tg_buf out = TG_BUF_INIT(1 << 20);
 
     atomic_fetch_add(&fx->requests, 1);
-    if (strcmp(path, "/file") == 0)
-        return tg_http_res_serve_file(req, res, "application/octet-stream", "\"tag-1\"",
-                                      dup(fx->file), fx->file_size);
+    if (strcmp(path, "/file") == 0) {
+        file.fd = dup(fx->file);
+        return tg_http_res_serve_file(req, res, &file);
+    }
     if (strcmp(path, "/fail") == 0)
         return TG_FAIL(e, TG_E_EXISTS, "fleet \"%s\": already there", "ä\"b");
     if (strcmp(path, "/nothing") == 0)

@@ -1,0 +1,132 @@
+/* The devices' listener: package files, grants, reports. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "platform/blobs.h"
+#include "platform/h_agent.h"
+#include "platform/handlers.h"
+#include "store/deploy.h"
+#include "store/fleet.h"
+#include "wire/device.h"
+
+static enum tg_rc write_row(struct tg_call *c, const char *action, const char *detail,
+                            struct tg_err *err)
+{
+    struct tg_audit_entry entry = {.action = action, .package = c->package, .detail = detail};
+
+    TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
+    TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(tg_audit(c, &entry, err));
+    return tg_db_commit(c->db, err);
+}
+
+/* A device may have what was deployed to it; anything else does not exist for it. */
+static enum tg_rc check_concerns(struct tg_call *c, const uint8_t h[32], struct tg_err *err)
+{
+    bool yes = false;
+
+    TG_TRY(tg_call_about(c, h, err));
+    TG_TRY(tg_update_concerns(c->db, c->who.id, h, &tg_ends, &yes, err));
+    if (!yes)
+        return TG_REFUSE(c, err, TG_PROBLEM_NOT_FOUND, "nothing of that is deployed to this device");
+    return TG_OK;
+}
+
+enum tg_rc tg_h_device_blob(struct tg_call *c, struct tg_err *err)
+{
+    struct tg_package_row package;
+    uint8_t sha256[32];
+    bool last = false;
+    const char *detail;
+
+    tg_call_param_bytes(c, 0, sha256, sizeof(sha256));
+    TG_TRY(tg_package_by_blob(c->db, sha256, c->arena, &package, err));
+    TG_TRY(check_concerns(c, package.h, err));
+    TG_TRY(tg_blob_serve(c, &package, &last, err));
+    if (!last)
+        return TG_OK;
+    TG_TRY(tg_call_text(c, &detail, err, "to the last of %" PRIu64 " bytes", package.blob_size));
+    return write_row(c, "package.fetch", detail, err);
+}
+
+enum tg_rc tg_h_device_grant(struct tg_call *c, struct tg_err *err)
+{
+    struct tg_fleet_row fleet;
+    struct tg_grant_row grant;
+    uint8_t h[32];
+
+    tg_call_param_bytes(c, 0, h, sizeof(h));
+    TG_TRY(check_concerns(c, h, err));
+    TG_TRY(tg_fleet_get(c->db, c->who.fleet, c->arena, &fleet, err));
+    TG_TRY(tg_grant_usable(c, h, fleet.grants, &grant, err));
+    TG_TRY(write_row(c, "grant.fetch", grant.vault ? "made by the vault" : "made by an author", err));
+    tg_http_res_status(c->res, 200);
+    return tg_http_res_body(c->res, TG_WIRE_TYPE_JSON, grant.document);
+}
+
+/* ---- reports ---- */
+
+static enum tg_rc decide(struct tg_call *c, const struct tg_update_row *was,
+                         const struct tg_wire_report *in, bool *applies, struct tg_err *err)
+{
+    *applies = false;
+    if (in->state < TG_UPDATE_DOWNLOADING || in->state > TG_UPDATE_ROLLED_BACK)
+        return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST, "state: %s is not a device's to report",
+                         tg_update_state_names[in->state]);
+    if (was->state == TG_UPDATE_SUPERSEDED || was->state == TG_UPDATE_CANCELLED)
+        return TG_REFUSE(c, err, TG_PROBLEM_SUPERSEDED, "this update is %s",
+                         tg_update_state_names[was->state]);
+    if (in->seq <= was->seq) {
+        if (in->seq == was->seq && in->state != was->state)
+            return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT,
+                             "report %" PRIu64 " said %s before", in->seq,
+                             tg_update_state_names[was->state]);
+        return TG_OK;
+    }
+    if (!tg_update_may_follow((enum tg_update_state)was->state, (enum tg_update_state)in->state))
+        return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT, "%s can't follow %s",
+                         tg_update_state_names[in->state], tg_update_state_names[was->state]);
+    *applies = true;
+    return TG_OK;
+}
+
+static enum tg_rc apply(struct tg_call *c, const struct tg_update_row *was,
+                        const struct tg_wire_report *in, struct tg_err *err)
+{
+    const struct tg_update_row is = {.state = in->state,
+                                     .code = in->code != NULL ? in->code : "",
+                                     .reason = in->reason != NULL ? in->reason : "",
+                                     .seq = in->seq,
+                                     .updated_at = c->now};
+    struct tg_audit_entry entry = {.target = c->target, .package = c->package};
+
+    TG_TRY(tg_update_set(c->db, was, &is, err));
+    TG_TRY(tg_call_text(c, &entry.detail, err, "%s%s%s%s%s", tg_update_state_names[in->state],
+                        is.code[0] != '\0' ? " " : "", is.code, is.reason[0] != '\0' ? ": " : "",
+                        is.reason));
+    TG_TRY(tg_audit(c, &entry, err));
+    return tg_db_commit(c->db, err);
+}
+
+enum tg_rc tg_h_report(struct tg_call *c, struct tg_err *err)
+{
+    struct tg_wire_report in;
+    struct tg_update_row was;
+    struct tg_deployment_row deployment;
+    bool applies = false;
+
+    TG_TRY(tg_call_body(c, &tg_wire_report, &in, err));
+    TG_TRY(tg_call_text(c, &c->target, err, "update:%s", c->params[0]));
+    TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(tg_update_get(c->db, c->params[0], c->who.id, c->arena, &was, err));
+    TG_TRY(tg_deployment_get(c->db, c->params[0], c->arena, &deployment, err));
+    TG_TRY(tg_call_about(c, deployment.h, err));
+    TG_TRY(decide(c, &was, &in, &applies, err));
+    if (applies)
+        TG_TRY(apply(c, &was, &in, err));
+    tg_db_rollback(c->db); /* nothing was changed otherwise */
+    const struct tg_wire_reported out = {.seq = applies ? in.seq : was.seq,
+                                         .state = applies ? in.state : was.state,
+                                         .applied = applies};
+    return tg_call_answer(c, 200, &tg_wire_reported, &out, err);
+}

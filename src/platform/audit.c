@@ -30,8 +30,8 @@ TG_RC tg_audit_hash(const struct tg_audit_row *r, uint8_t out[32])
     tg_put_be64(numbers + 8, (uint64_t)r->at);
     TG_TRY(tg_sha256_update(h, TG_BYTES_OF(numbers)));
     const struct tg_bytes fields[] = {
-        tg_bytes_str(r->actor),  tg_bytes_str(r->name), tg_bytes_str(r->address),
-        tg_bytes_str(r->action), tg_bytes_str(r->target), r->package,
+        tg_bytes_str(r->actor),   tg_bytes_str(r->name),   tg_bytes_str(r->address),
+        tg_bytes_str(r->action),  tg_bytes_str(r->target), r->package,
         tg_bytes_str(r->outcome), tg_bytes_str(r->detail),
     };
     for (size_t i = 0; i < TG_ARRAY_LEN(fields); i++)

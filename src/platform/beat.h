@@ -1,5 +1,6 @@
 /* Heartbeats: what check-ins say, and when tokens were used last, gathered for at most a second and
- * written in one transaction. The only thing a kill may lose, and it comes again with the next check-in. */
+ * written in one transaction. The only thing a kill may lose, and it comes again with the next
+ * check-in. */
 #ifndef TG_PLATFORM_BEAT_H
 #define TG_PLATFORM_BEAT_H
 
@@ -24,7 +25,8 @@ struct tg_beat {
 
 TG_RC tg_beats_new(struct tg_beats **out);
 void tg_beats_free(struct tg_beats *b);
-/* Copied; the newest of one id counts. Thread-safe. Over 65,536 ids between flushes more are dropped. */
+/* Copied; the newest of one id counts. Thread-safe. Over 65,536 ids between flushes more are
+ * dropped. */
 void tg_beats_add(struct tg_beats *b, const struct tg_beat *beat);
 /* Write what was gathered. On failure it is dropped (the next check-in says it again). */
 TG_RC tg_beats_flush(struct tg_beats *b, struct tg_db *db, struct tg_err *err);

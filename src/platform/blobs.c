@@ -50,8 +50,7 @@ TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, boo
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return TG_FAIL_ERRNO(err, errno == ENOENT ? TG_E_NOTFOUND : TG_E_IO, "blob %s", hex);
-    return tg_http_res_serve_file(c->req, c->res, TG_WIRE_TYPE_BYTES, etag, fd,
-                                  package->blob_size);
+    return tg_http_res_serve_file(c->req, c->res, TG_WIRE_TYPE_BYTES, etag, fd, package->blob_size);
 }
 
 TG_RC tg_blob_put(struct tg_call *c, int from_fd, const char *from, const uint8_t sha256[32],
@@ -101,7 +100,8 @@ static enum tg_rc upload_known(struct tg_db *db, const char *name, bool *known, 
     *known = true;
     if (strlen(name) != 37 || strcmp(name + 32, ".part") != 0)
         return TG_OK;
-    (void)snprintf(id, sizeof(id), "%s", name);
+    memcpy(id, name, 32);
+    id[32] = '\0';
     TG_TRY(tg_arena_new(1 << 20, &arena));
     enum tg_rc rc = tg_upload_get(db, id, arena, &row, err);
     *known = rc == TG_OK && row.state == 0;

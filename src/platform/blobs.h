@@ -5,7 +5,8 @@
 #include "platform/call.h"
 #include "store/package.h"
 
-/* Serve a package's file by ranges. last (may be NULL): will this answer carry the file's last byte? */
+/* Serve a package's file by ranges. last (may be NULL): will this answer carry the file's last
+ * byte? */
 TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, bool *last,
                     struct tg_err *err);
 /* Make `from` (synced here) appear under its SHA-256. Already there is fine. */
@@ -13,7 +14,8 @@ TG_RC tg_blob_put(struct tg_call *c, int from_fd, const char *from, const uint8_
                   struct tg_err *err);
 /* "<uploads>/<id>.part" in fresh memory. */
 char *tg_upload_path(const struct tg_platform *p, const char *id);
-/* A disk that is full becomes problem storage-full; other codes pass. Call right after the failure. */
+/* A disk that is full becomes problem storage-full; other codes pass. Call right after the failure.
+ */
 enum tg_rc tg_call_io(struct tg_call *c, enum tg_rc rc);
 
 /* At start: remove files that no row knows (an upload or a replacement was cut off). */

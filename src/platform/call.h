@@ -1,8 +1,9 @@
 /* One request on its way: who asks, what for, and the helpers every handler uses.
  *
- * A handler reads the request, decides, changes the database (between tg_db_begin and tg_db_commit, with its
- * audit row inside) and sets the answer. What it returns other than TG_OK becomes problem details; the
- * dispatcher undoes an open change and writes the refusal into the audit log where that matters. */
+ * A handler reads the request, decides, changes the database (between tg_db_begin and tg_db_commit,
+ * with its audit row inside) and sets the answer. What it returns other than TG_OK becomes problem
+ * details; the dispatcher undoes an open change and writes the refusal into the audit log where
+ * that matters. */
 #ifndef TG_PLATFORM_CALL_H
 #define TG_PLATFORM_CALL_H
 
@@ -17,9 +18,9 @@ enum tg_who { TG_WHO_NOBODY, TG_WHO_TOKEN, TG_WHO_DEVICE, TG_WHO_PLATFORM };
 struct tg_principal {
     enum tg_who kind;
     const char *id, *name;
-    enum tg_access role;         /* of a token */
+    enum tg_access role; /* of a token */
     int64_t created_at, expires_at;
-    const char *fleet;           /* of a device */
+    const char *fleet; /* of a device */
     uint8_t kem_key_id[16];
 };
 
@@ -33,7 +34,7 @@ struct tg_call {
     const char *params[TG_ROUTE_PARAMS_MAX];
     struct tg_principal who;
     int64_t now;
-    char id[17]; /* the request's, for log and problem details */
+    char id[17];             /* the request's, for log and problem details */
     enum tg_problem problem; /* TG_PROBLEM_COUNT: by the returned code */
     /* What a refusal is about, for the audit log. */
     const char *target;

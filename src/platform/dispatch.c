@@ -1,4 +1,5 @@
-/* From a request to its handler and from a failure to its problem: route, caller, rate, role, handler, audit. */
+/* From a request to its handler and from a failure to its problem: route, caller, rate, role,
+ * handler, audit. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,8 +35,7 @@ static enum tg_rc authenticate_token(struct tg_call *c, struct tg_err *err)
     uint8_t hash[32];
 
     if (token == NULL)
-        return TG_REFUSE(c, err, TG_PROBLEM_UNAUTHENTICATED,
-                         "send Authorization: Bearer <token>");
+        return TG_REFUSE(c, err, TG_PROBLEM_UNAUTHENTICATED, "send Authorization: Bearer <token>");
     TG_TRY(tg_sha256(tg_bytes_str(token), hash));
     enum tg_rc rc = tg_token_by_hash(c->db, hash, c->arena, &row, err);
     if (rc != TG_OK && rc != TG_E_NOTFOUND)
@@ -78,8 +78,8 @@ static enum tg_rc authenticate_device(struct tg_call *c, struct tg_err *err)
     if (row.state != 0)
         return TG_REFUSE(c, err, TG_PROBLEM_REVOKED, "device %s was revoked", row.device);
     if (c->now >= row.not_after || c->now >= peer->not_after)
-        return TG_REFUSE(c, err, TG_PROBLEM_CERTIFICATE,
-                         "certificate %s has expired: enrol again", peer->serial);
+        return TG_REFUSE(c, err, TG_PROBLEM_CERTIFICATE, "certificate %s has expired: enrol again",
+                         peer->serial);
     return TG_OK;
 }
 
@@ -243,8 +243,7 @@ static void fail(struct tg_call *c, enum tg_rc rc, struct tg_err *err)
             detail = "see the platform's log";
     } else {
         tg_log(TG_LOG_INFO, "platform.refused", "request=%s route=%s status=%u client=%s msg=%s",
-               c->id, c->route != NULL ? c->route->pattern : "-", status, c->req->client,
-               err->msg);
+               c->id, c->route != NULL ? c->route->pattern : "-", status, c->req->client, err->msg);
     }
     audit_refusal(c, problem, err->msg);
     answer_problem(c, problem, detail);

@@ -1,7 +1,9 @@
 /* Health, metrics, signing in, tokens, what the platform is. */
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "codec/text.h"
 #include "crypto/hash.h"
 #include "platform/handlers.h"
@@ -34,8 +36,9 @@ enum tg_rc tg_h_metrics(struct tg_call *c, struct tg_err *err)
 
     TG_TRY(tg_counts_get(c->db, c->arena, &n, err));
     for (unsigned i = 1; i < TG_ARRAY_LEN(c->p->requests); i++)
-        TG_TRY(tg_buf_printf(&out, "tensorguard_http_answers_total{status=\"%uxx\"} %" PRIuFAST64 "\n",
-                             i, atomic_load(&c->p->requests[i])));
+        TG_TRY(tg_buf_printf(&out,
+                             "tensorguard_http_answers_total{status=\"%uxx\"} %" PRIuFAST64 "\n", i,
+                             atomic_load(&c->p->requests[i])));
     TG_TRY(tg_buf_printf(&out,
                          "tensorguard_devices{state=\"active\"} %" PRIu64 "\n"
                          "tensorguard_devices{state=\"revoked\"} %" PRIu64 "\n"
@@ -76,10 +79,8 @@ struct new_token {
 static enum tg_rc add_token(struct tg_call *c, const struct new_token *n,
                             struct tg_wire_token *wire, struct tg_err *err)
 {
-    struct tg_token_row row = {.name = n->name,
-                               .role = n->role,
-                               .created_at = c->now,
-                               .expires_at = c->now + n->life};
+    struct tg_token_row row = {
+        .name = n->name, .role = n->role, .created_at = c->now, .expires_at = c->now + n->life};
     const char *token;
 
     TG_TRY(tg_call_id(c, &row.id, err));
@@ -122,6 +123,9 @@ enum tg_rc tg_h_login(struct tg_call *c, struct tg_err *err)
     const struct tg_audit_entry entry = {.target = c->target, .detail = "one-time token used"};
     TG_TRY(tg_audit(c, &entry, err));
     TG_TRY(tg_db_commit(c->db, err));
+    TG_AUTO(tg_freep) char *file = tg_path_join(c->p->config->data_dir, "admin.token");
+    if (file != NULL)
+        (void)unlink(file); /* worthless now; gone or not changes nothing */
     return tg_call_answer(c, 201, &tg_wire_token, &out, err);
 }
 

@@ -194,7 +194,8 @@ enum tg_rc tg_grant_usable(struct tg_call *c, const uint8_t h[32], int policy,
     return TG_OK;
 }
 
-/* What a pending update waits for; NULL: nothing, it can be offered. *made: a grant that was made now. */
+/* What a pending update waits for; NULL: nothing, it can be offered. *made: a grant that was made
+ * now. */
 static enum tg_rc prepare(struct tg_call *c, const struct tg_directive_row *d,
                           struct tg_grant_row *made, const char **waits, struct tg_err *err)
 {
@@ -213,7 +214,8 @@ static enum tg_rc prepare(struct tg_call *c, const struct tg_directive_row *d,
         return TG_OK;
     }
     if (!d->vault) {
-        *waits = "waits for a grant: neither the device nor the vault is a recipient of the package";
+        *waits =
+            "waits for a grant: neither the device nor the vault is a recipient of the package";
         return TG_OK;
     }
     TG_TRY(tg_package_get(c->db, d->h, c->arena, &package, err));
@@ -231,8 +233,8 @@ static enum tg_rc write_offer(struct tg_call *c, const struct tg_directive_row *
 {
     const struct tg_update_row was = {
         .deployment = d->deployment, .device = c->who.id, .state = d->state, .seq = d->seq};
-    struct tg_update_row is = {.code = "", .reason = "", .state = TG_UPDATE_OFFERED,
-                               .seq = d->seq, .updated_at = c->now};
+    struct tg_update_row is = {
+        .code = "", .reason = "", .state = TG_UPDATE_OFFERED, .seq = d->seq, .updated_at = c->now};
     struct tg_audit_entry entry = {.package = TG_BYTES_OF(d->h)};
 
     TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
@@ -255,8 +257,8 @@ static enum tg_rc write_waiting(struct tg_call *c, const struct tg_directive_row
 {
     const struct tg_update_row was = {
         .deployment = d->deployment, .device = c->who.id, .state = d->state, .seq = d->seq};
-    const struct tg_update_row is = {.code = "", .reason = waits, .state = d->state, .seq = d->seq,
-                                     .updated_at = c->now};
+    const struct tg_update_row is = {
+        .code = "", .reason = waits, .state = d->state, .seq = d->seq, .updated_at = c->now};
 
     if (d->reason != NULL && strcmp(d->reason, waits) == 0)
         return TG_OK;

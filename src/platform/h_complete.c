@@ -1,5 +1,5 @@
-/* The end of an upload: the whole file is hashed, its structure, digests and signatures are checked in bounded memory, and
- * only then does it become a package. */
+/* The end of an upload: the whole file is hashed, its structure, digests and signatures are checked
+ * in bounded memory, and only then does it become a package. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -158,7 +158,8 @@ static enum tg_rc make_row(struct tg_call *c, const struct tg_upload_row *up,
 
 /* ---- the change ---- */
 
-/* Each publisher that signed the stored copy and is still registered must have signed the new one. */
+/* Each publisher that signed the stored copy and is still registered must have signed the new one.
+ */
 static enum tg_rc check_superset(struct tg_call *c, const struct tg_package_row *was,
                                  const struct tg_package_row *is, struct tg_err *err)
 {
@@ -188,8 +189,8 @@ static enum tg_rc add_package(struct tg_call *c, const struct tg_package_row *ro
     TG_TRY(tg_package_add(c->db, row, err));
     for (size_t i = 0; i < recipients->recipients.n; i++)
         TG_TRY(tg_package_recipient_add(
-            c->db, row->h,
-            ((const struct tg_tgsp_recipient *)recipients->recipients.items)[i].id, err));
+            c->db, row->h, ((const struct tg_tgsp_recipient *)recipients->recipients.items)[i].id,
+            err));
     return TG_OK;
 }
 
@@ -203,9 +204,8 @@ static enum tg_rc store_package(struct tg_call *c, const struct tg_upload_row *u
                                 struct outcome *out, struct tg_err *err)
 {
     struct tg_package_row was;
-    struct tg_audit_entry entry = {.target = c->target,
-                                   .package = TG_BYTES_OF(row->h),
-                                   .action = "package.accept"};
+    struct tg_audit_entry entry = {
+        .target = c->target, .package = TG_BYTES_OF(row->h), .action = "package.accept"};
 
     TG_TRY(tg_db_begin(c->db, err));
     enum tg_rc rc = tg_package_get(c->db, row->h, c->arena, &was, err);
@@ -228,9 +228,10 @@ static enum tg_rc store_package(struct tg_call *c, const struct tg_upload_row *u
     return tg_db_commit(c->db, err);
 }
 
-/* What was refused is closed, so that nothing can be swapped in under its name; with its audit row. */
-static enum tg_rc close_refused(struct tg_call *c, const struct tg_upload_row *up,
-                                const char *path, enum tg_rc why, struct tg_err *err)
+/* What was refused is closed, so that nothing can be swapped in under its name; with its audit row.
+ */
+static enum tg_rc close_refused(struct tg_call *c, const struct tg_upload_row *up, const char *path,
+                                enum tg_rc why, struct tg_err *err)
 {
     struct tg_err inner = TG_ERR_INIT;
     const struct tg_audit_entry entry = {
@@ -312,9 +313,9 @@ static enum tg_rc refuse_missing(struct tg_call *c, const struct tg_upload_row *
             n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%" PRIu64 "-%" PRIu64, sep,
                                   r->first, r->last);
     }
-    return TG_REFUSE(c, err, TG_PROBLEM_INCOMPLETE, "%" PRIu64 " of %" PRIu64
-                     " parts are missing: %s%s", up->parts - up->received, up->parts, text,
-                     ranges.n == 16 ? ", …" : "");
+    return TG_REFUSE(c, err, TG_PROBLEM_INCOMPLETE,
+                     "%" PRIu64 " of %" PRIu64 " parts are missing: %s%s", up->parts - up->received,
+                     up->parts, text, ranges.n == 16 ? ", …" : "");
 }
 
 enum tg_rc tg_h_upload_complete(struct tg_call *c, struct tg_err *err)

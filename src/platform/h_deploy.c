@@ -239,8 +239,7 @@ enum tg_rc tg_h_deployment_cancel(struct tg_call *c, struct tg_err *err)
         return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT, "deployment %s was cancelled before", row.id);
     TG_TRY(tg_deployment_cancel(c->db, row.id, err));
     TG_TRY(tg_update_end_deployment(c->db, row.id, &tg_ends, c->now, err));
-    const struct tg_audit_entry entry = {
-        .target = c->target, .package = c->package, .detail = ""};
+    const struct tg_audit_entry entry = {.target = c->target, .package = c->package, .detail = ""};
     TG_TRY(tg_audit(c, &entry, err));
     TG_TRY(get(c, &row, &out, err));
     TG_TRY(add_updates(c, &out, &first, err));

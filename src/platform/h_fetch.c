@@ -28,7 +28,8 @@ static enum tg_rc check_concerns(struct tg_call *c, const uint8_t h[32], struct 
     TG_TRY(tg_call_about(c, h, err));
     TG_TRY(tg_update_concerns(c->db, c->who.id, h, &tg_ends, &yes, err));
     if (!yes)
-        return TG_REFUSE(c, err, TG_PROBLEM_NOT_FOUND, "nothing of that is deployed to this device");
+        return TG_REFUSE(c, err, TG_PROBLEM_NOT_FOUND,
+                         "nothing of that is deployed to this device");
     return TG_OK;
 }
 
@@ -59,7 +60,8 @@ enum tg_rc tg_h_device_grant(struct tg_call *c, struct tg_err *err)
     TG_TRY(check_concerns(c, h, err));
     TG_TRY(tg_fleet_get(c->db, c->who.fleet, c->arena, &fleet, err));
     TG_TRY(tg_grant_usable(c, h, fleet.grants, &grant, err));
-    TG_TRY(write_row(c, "grant.fetch", grant.vault ? "made by the vault" : "made by an author", err));
+    TG_TRY(
+        write_row(c, "grant.fetch", grant.vault ? "made by the vault" : "made by an author", err));
     tg_http_res_status(c->res, 200);
     return tg_http_res_body(c->res, TG_WIRE_TYPE_JSON, grant.document);
 }
@@ -78,9 +80,8 @@ static enum tg_rc decide(struct tg_call *c, const struct tg_update_row *was,
                          tg_update_state_names[was->state]);
     if (in->seq <= was->seq) {
         if (in->seq == was->seq && in->state != was->state)
-            return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT,
-                             "report %" PRIu64 " said %s before", in->seq,
-                             tg_update_state_names[was->state]);
+            return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT, "report %" PRIu64 " said %s before",
+                             in->seq, tg_update_state_names[was->state]);
         return TG_OK;
     }
     if (!tg_update_may_follow((enum tg_update_state)was->state, (enum tg_update_state)in->state))

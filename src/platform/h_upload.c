@@ -52,8 +52,8 @@ static enum tg_rc make_file(struct tg_call *c, const char *path, uint64_t size, 
     if (fd < 0)
         return tg_call_io(c, TG_FAIL_ERRNO(err, TG_E_IO, "upload: can't create its file"));
     if (fallocate(fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP) {
-        enum tg_rc rc =
-            tg_call_io(c, TG_FAIL_ERRNO(err, TG_E_IO, "upload: no room for %" PRIu64 " bytes", size));
+        enum tg_rc rc = tg_call_io(
+            c, TG_FAIL_ERRNO(err, TG_E_IO, "upload: no room for %" PRIu64 " bytes", size));
         (void)unlink(path);
         return rc;
     }
@@ -83,17 +83,17 @@ static enum tg_rc insert_upload(struct tg_call *c, const struct tg_upload_row *r
 enum tg_rc tg_h_upload_create(struct tg_call *c, struct tg_err *err)
 {
     struct tg_wire_upload_new in;
-    struct tg_upload_row row = {.owner = c->who.id,
-                                .created_at = c->now,
-                                .expires_at = c->now + UPLOAD_LIFE};
+    struct tg_upload_row row = {
+        .owner = c->who.id, .created_at = c->now, .expires_at = c->now + UPLOAD_LIFE};
 
     TG_TRY(tg_call_body(c, &tg_wire_upload_new, &in, err));
     row.size = in.size;
     row.part_size = in.part_size;
     row.parts = (in.size + in.part_size - 1) / in.part_size;
     if (row.parts > TG_WIRE_PARTS_MAX)
-        return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST, "part_size: %" PRIu64
-                         " parts, at most %d: make them larger", row.parts, TG_WIRE_PARTS_MAX);
+        return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST,
+                         "part_size: %" PRIu64 " parts, at most %d: make them larger", row.parts,
+                         TG_WIRE_PARTS_MAX);
     memcpy(row.sha256, in.sha256, sizeof(row.sha256));
     TG_TRY(tg_call_id(c, &row.id, err));
     TG_TRY(tg_call_text(c, &c->target, err, "upload:%s", row.id));
@@ -136,14 +136,15 @@ static enum tg_rc check_part(struct tg_call *c, const struct tg_upload_row *up,
         return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT, "the upload is complete");
     if (tg_parse_u64(c->params[1], TG_WIRE_PARTS_MAX, &part->part) != TG_OK ||
         part->part >= up->parts)
-        return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST, "part %s: this upload has parts 0 to %" PRIu64,
-                         c->params[1], up->parts - 1);
-    uint64_t size = part->part + 1 < up->parts ? up->part_size
-                                               : up->size - up->part_size * (up->parts - 1);
+        return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST,
+                         "part %s: this upload has parts 0 to %" PRIu64, c->params[1],
+                         up->parts - 1);
+    uint64_t size =
+        part->part + 1 < up->parts ? up->part_size : up->size - up->part_size * (up->parts - 1);
     if (c->req->body.n != size)
         return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST,
-                         "part %" PRIu64 ": %zu bytes, it has %" PRIu64, part->part,
-                         c->req->body.n, size);
+                         "part %" PRIu64 ": %zu bytes, it has %" PRIu64, part->part, c->req->body.n,
+                         size);
     if (tg_wire_digest_parse(tg_http_req_header(c->req, "Content-Digest"), said) != TG_OK)
         return TG_REFUSE(c, err, TG_PROBLEM_BAD_REQUEST,
                          "send Content-Digest: sha-256=:<base64>: (RFC 9530)");
@@ -181,10 +182,10 @@ static enum tg_rc take_part(struct tg_call *c, const struct tg_upload_row *up,
     enum tg_rc rc = tg_part_get(c->db, up->id, part->part, c->arena, &there, err);
     if (rc == TG_OK) {
         *repeated = tg_bytes_eq(TG_BYTES_OF(there.sha256), TG_BYTES_OF(part->sha256));
-        return *repeated ? TG_OK
-                         : TG_REFUSE(c, err, TG_PROBLEM_EXISTS,
-                                     "part %" PRIu64 " was uploaded before with other bytes",
-                                     part->part);
+        return *repeated
+                   ? TG_OK
+                   : TG_REFUSE(c, err, TG_PROBLEM_EXISTS,
+                               "part %" PRIu64 " was uploaded before with other bytes", part->part);
     }
     if (rc != TG_E_NOTFOUND)
         return rc;
@@ -211,8 +212,7 @@ enum tg_rc tg_h_upload_part(struct tg_call *c, struct tg_err *err)
     enum tg_rc rc = take_part(c, &up, &part, &repeated, err);
     pthread_mutex_unlock(lock);
     TG_TRY(rc);
-    struct tg_wire_part out = {
-        .part = part.part, .size = c->req->body.n, .repeated = repeated};
+    struct tg_wire_part out = {.part = part.part, .size = c->req->body.n, .repeated = repeated};
     memcpy(out.sha256, part.sha256, sizeof(out.sha256));
     return tg_call_answer(c, 200, &tg_wire_part, &out, err);
 }

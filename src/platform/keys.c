@@ -122,7 +122,10 @@ static enum tg_rc export_public(const struct tg_keys *k, const char *dir, struct
     const struct {
         const char *name;
         const struct tg_buf *pem;
-    } files[] = {{"vault.pub", &k->vault_pub}, {"platform.pub", &k->platform_pub}};
+    } files[] = {
+        {"vault.pub",    &k->vault_pub   },
+        {"platform.pub", &k->platform_pub}
+    };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(files); i++) {
         TG_AUTO(tg_freep) char *path = tg_path_join(dir, files[i].name);
@@ -152,7 +155,7 @@ TG_RC tg_keys_open(const struct tg_keys_opts *o, struct tg_keys **out, struct tg
     const struct ca_spec cas[] = {
         {"TensorGuard device CA", "keys/device-ca.sealed", "device-ca.pem", &k->device_ca,
          &k->device_ca_pem},
-        {"TensorGuard server CA", "keys/server-ca.sealed", "ca.pem", &k->server_ca,
+        {"TensorGuard server CA", "keys/server-ca.sealed", "ca.pem",        &k->server_ca,
          &k->server_ca_pem},
     };
     for (size_t i = 0; i < TG_ARRAY_LEN(cas); i++)

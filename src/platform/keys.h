@@ -1,14 +1,14 @@
 /* The platform's own keys, made at the first start and sealed in the data folder.
  *
- *     keys/vault.priv        the vault's hybrid KEM key      PKCS#8 under a passphrase (scrypt): the
- *     keys/platform.priv     the hybrid signing key          --passphrase-file's line or the key file's
- *     keys/device-ca.sealed  the device CA's key             sealed to the vault's key
+ *     keys/vault.priv        the vault's hybrid KEM key      PKCS#8 under a passphrase (scrypt):
+ * the keys/platform.priv     the hybrid signing key          --passphrase-file's line or the key
+ * file's keys/device-ca.sealed  the device CA's key             sealed to the vault's key
  *     keys/server-ca.sealed  the server CA's key             sealed to the vault's key
  *     vault.pub platform.pub device-ca.pem ca.pem            public, for clients
  *
- * Without a passphrase file or key file, DIR/vault.key (32 random bytes in hex, 0600) is made and used. It
- * protects the keys in a copy of the folder that lacks that file (backups of the rest, a stolen database);
- * it does not protect them from someone who reads the whole folder. */
+ * Without a passphrase file or key file, DIR/vault.key (32 random bytes in hex, 0600) is made and
+ * used. It protects the keys in a copy of the folder that lacks that file (backups of the rest, a
+ * stolen database); it does not protect them from someone who reads the whole folder. */
 #ifndef TG_PLATFORM_KEYS_H
 #define TG_PLATFORM_KEYS_H
 
@@ -27,8 +27,8 @@ struct tg_keys {
     struct tg_x509_ca *device_ca, *server_ca;
     pthread_mutex_t ca_lock; /* issuing is one at a time */
     struct tg_buf vault_pub, platform_pub, device_ca_pem, server_ca_pem; /* PEM */
-    bool made;          /* this was the first start */
-    bool own_key_file;  /* sealed under DIR/vault.key */
+    bool made;         /* this was the first start */
+    bool own_key_file; /* sealed under DIR/vault.key */
 };
 
 struct tg_keys_opts {
@@ -50,8 +50,8 @@ TG_RC tg_keys_device_cert(struct tg_keys *k, struct tg_bytes csr, const char *de
                           int64_t now, struct tg_buf *cert_pem, struct tg_x509_facts *facts,
                           struct tg_err *err);
 
-/* Seal bytes to a KEM key under a name, and open them again (RFC-style: KEM, HKDF, AEAD). out of _open is
- * TG_BUF_SECRET. @retval TG_E_AUTH altered, another key, another name */
+/* Seal bytes to a KEM key under a name, and open them again (RFC-style: KEM, HKDF, AEAD). out of
+ * _open is TG_BUF_SECRET. @retval TG_E_AUTH altered, another key, another name */
 TG_RC tg_seal(const struct tg_kem_pk *to, const char *name, struct tg_bytes plain,
               struct tg_buf *out);
 TG_RC tg_seal_open(const struct tg_kem_sk *sk, const char *name, struct tg_bytes sealed,

@@ -76,8 +76,8 @@ static enum tg_rc property(struct tg_buf *out, const struct tg_jfield *f)
     case TG_JT_OBJ:
         return ref(out, name_of(f->sub.schema));
     case TG_JT_OBJS:
-        P("{\"type\":\"array\",\"minItems\":%" PRIu64 ",\"maxItems\":%" PRIu64 ",\"items\":", f->min,
-          f->max);
+        P("{\"type\":\"array\",\"minItems\":%" PRIu64 ",\"maxItems\":%" PRIu64 ",\"items\":",
+          f->min, f->max);
         TG_TRY(ref(out, name_of(f->sub.schema)));
         P("}");
         return TG_OK;
@@ -140,13 +140,15 @@ static enum tg_rc parameters(struct tg_buf *out, const struct tg_route *r)
 
     P("\"parameters\":[");
     for (const char *s = strchr(r->pattern, '{'); s != NULL; s = strchr(s + 1, '{')) {
-        P("%s{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\"}}",
+        P("%s{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\"}"
+          "}",
           sep, (int)strcspn(s + 1, "}"), s + 1);
         sep = ",";
     }
     for (const char *s = r->query; s != NULL && *s != '\0';) {
         size_t n = strcspn(s, " ");
-        P("%s{\"name\":\"%.*s\",\"in\":\"query\",\"schema\":{\"type\":\"string\"}}", sep, (int)n, s);
+        P("%s{\"name\":\"%.*s\",\"in\":\"query\",\"schema\":{\"type\":\"string\"}}", sep, (int)n,
+          s);
         sep = ",";
         s += n + (s[n] == ' ');
     }
@@ -180,7 +182,7 @@ static enum tg_rc operation(struct tg_buf *out, const struct tg_route *r)
     if (r->action != NULL)
         P("\"x-audit-action\":\"%s\",", r->action);
     TG_TRY(roles(out, r->roles));
-    P(",\"security\":[%s]", r->roles == TG_MAY_ALL               ? "{}"
+    P(",\"security\":[%s]", r->roles == TG_MAY_ALL            ? "{}"
                             : (r->roles & TG_MAY_DEVICE) != 0 ? "{\"deviceCertificate\":[]}"
                                                               : "{\"bearer\":[]}");
     if (r->in != NULL) {

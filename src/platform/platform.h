@@ -1,7 +1,7 @@
 /* What every part of the control plane shares: made once at start, read by all threads.
  *
- * State that matters is in the database and the blob folder only; what is here is keys, limits, counters and
- * heartbeats of the last second. */
+ * State that matters is in the database and the blob folder only; what is here is keys, limits,
+ * counters and heartbeats of the last second. */
 #ifndef TG_PLATFORM_PLATFORM_H
 #define TG_PLATFORM_PLATFORM_H
 

@@ -26,17 +26,17 @@ static const struct {
     const char *name;
     bool (*ok)(const char *value);
 } params_table[] = {
-    {"token", tg_wire_id_ok},
-    {"fleet", tg_wire_name_ok},
-    {"enrolment_token", tg_wire_id_ok},
-    {"device", tg_wire_id_ok},
-    {"publisher", tg_wire_id_ok}, /* a key id: 16 bytes as well */
-    {"kem_key", tg_wire_id_ok},
-    {"upload", tg_wire_id_ok},
-    {"deployment", tg_wire_id_ok},
-    {"package", is_h},
-    {"blob", is_h},
-    {"part", is_part},
+    {"token",           tg_wire_id_ok  },
+    {"fleet",           tg_wire_name_ok},
+    {"enrolment_token", tg_wire_id_ok  },
+    {"device",          tg_wire_id_ok  },
+    {"publisher",       tg_wire_id_ok  }, /* a key id: 16 bytes as well */
+    {"kem_key",         tg_wire_id_ok  },
+    {"upload",          tg_wire_id_ok  },
+    {"deployment",      tg_wire_id_ok  },
+    {"package",         is_h           },
+    {"blob",            is_h           },
+    {"part",            is_part        },
 };
 
 bool tg_route_param_ok(const char *name, size_t name_n, const char *value)

@@ -1,5 +1,5 @@
-/* Routes as a table: method, path, who may, how large, what it does to the audit log, what goes in and out. The
- * OpenAPI document is made from it. */
+/* Routes as a table: method, path, who may, how large, what it does to the audit log, what goes in
+ * and out. The OpenAPI document is made from it. */
 #ifndef TG_PLATFORM_ROUTE_H
 #define TG_PLATFORM_ROUTE_H
 
@@ -50,8 +50,8 @@ bool tg_route_param_ok(const char *name, size_t name_n, const char *value);
 
 /* Find the route for a decoded path. HEAD finds GET's. params: values in order, in `into` (at least
  * strlen(path) + 1 bytes).
- * @retval TG_E_NOTFOUND no such path   @retval TG_E_UNSUPPORTED the path exists, not with this method:
- * *allow has a bit (1 << method) for each that it takes */
+ * @retval TG_E_NOTFOUND no such path   @retval TG_E_UNSUPPORTED the path exists, not with this
+ * method: *allow has a bit (1 << method) for each that it takes */
 TG_RC tg_route_match(unsigned listener, enum tg_http_method method, const char *path, char *into,
                      const char *params[TG_ROUTE_PARAMS_MAX], const struct tg_route **out,
                      unsigned *allow);

@@ -1,6 +1,6 @@
 /* Sealed files: "TGSEAL1\n" || X25519 share || ML-KEM ciphertext || ChaCha20-Poly1305 box.
- * kek = HKDF-SHA256(ss, info = "TensorGuard platform seal 1" || 00 || name || 00 || share || ciphertext ||
- * public key), nonce zero (each kek is used once), aad = name. */
+ * kek = HKDF-SHA256(ss, info = "TensorGuard platform seal 1" || 00 || name || 00 || share ||
+ * ciphertext || public key), nonce zero (each kek is used once), aad = name. */
 #include <string.h>
 
 #include "base/mem.h"

@@ -1,0 +1,283 @@
+/* tensorguard-platform: the control plane. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "codec/text.h"
+#include "platform/blobs.h"
+#include "platform/call.h"
+#include "platform/server.h"
+#include "store/access.h"
+
+#define ADMIN_TOKEN_LIFE (INT64_C(7) * 86400)
+
+static const struct tg_opt options[] = {
+    {"data-dir",                                                        TG_OPT_STR, offsetof(struct tg_platform_config,        data_dir),                                                                                                                                true,      "DIR",
+     "database, keys and packages; made at the first start"},
+    {"listen",                                                                 TG_OPT_STR,                                                                    offsetof(struct tg_platform_config,                                   listen),                                                                      false,                                      "ADDR:PORT",
+     "for people and CI (127.0.0.1:8443); port 0: the kernel's choice"},
+    {"device-listen", TG_OPT_STR,           offsetof(struct tg_platform_config,                                      device_listen),                                                                                                                                                                    false,
+     "ADDR:PORT",                                                                                                                   "for devices (127.0.0.1:8444)"},
+    {"name",                                                       TG_OPT_LIST,                                   offsetof(struct tg_platform_config,                                                                            names),                                                                                                                                                                                                               false,                                                                                                                                                       "NAME",
+     "host name or address for the server certificate, besides localhost; repeatable"},
+    {"key-file",                                                            TG_OPT_STR,                                                                offsetof(struct tg_platform_config,                                         key_file),                                                                                                                                                                                 false,                                                                                                                                                                                 "FILE",
+     "seal the platform's keys under this file (default: DIR/vault.key, made at first start)"},
+    {"passphrase-file",                                                        TG_OPT_STR,                                                             offsetof(struct tg_platform_config,                                                        passphrase_file),                                                                                                                                                                           false,
+     "FILE",                                                                                                                                                                                                         "seal them under the passphrase in this file"},
+    {"poll",                               TG_OPT_U64,offsetof(struct tg_platform_config,poll_s),                                                                                                                                                                                                                                                             false,                                                                                                                                                                                                                         "SECONDS",
+     "how often devices check in (60), give or take 20 %"},
+    {"rate-limit",                         TG_OPT_U64,                                     offsetof(struct tg_platform_config,                                                                                                                              rate_limit),     false,"N",
+     "requests per second and token (200); 0: no rate limits"},
+    {"threads",                                                      TG_OPT_U64,                              offsetof(struct tg_platform_config, threads), false, "N",
+     "per listener (3)"},
+    {"new-admin-token",                                                                 TG_OPT_FLAG,                                                                   offsetof(struct tg_platform_config,                                             new_admin_token),                                                                                                                      false,
+     NULL,                                                                                                                                                       "make another one-time administrator token, then serve"},
+    {"log-level",                                                TG_OPT_STR,                                                          offsetof(struct tg_platform_config,                                                                                   log_level),                                                                                                                                                false,                                                     "LEVEL",
+     "error, warn, info, debug (info)"},
+    {"json",                                                              TG_OPT_FLAG,                 offsetof(struct tg_platform_config,                                                          json),                                                                                                                                                                                        false,                                                                                                                                        NULL,
+     "print what was made as JSON"},
+    {NULL,                                                            TG_OPT_END,                                                               0,                                                                                        false,                                                                                                                                                                                                                                NULL,                                                                                                                                                                                                                                    NULL                                                                                                                                                                                                },
+};
+
+static const struct tg_cmd command = {
+    .name = "",
+    .args = "",
+    .summary = "the control plane: packages, fleets, devices, deployments, the audit log",
+    .details = "The first start makes the database, the keys and a one-time administrator token "
+               "(DIR/admin.token, also printed when standard output is a terminal).\n"
+               "SIGTERM finishes what is in flight and exits 0. DIR/run/endpoints.json says where "
+               "it listens. See docs/platform.md.",
+    .opts = options,
+};
+
+static void bufp(struct tg_buf *b)
+{
+    tg_buf_done(b);
+}
+
+/* ---- parts of the start ---- */
+
+/* One process per data folder. The descriptor stays open for the life of the process. */
+static enum tg_rc lock_dir(const char *dir, int *fd, struct tg_err *err)
+{
+    TG_AUTO(tg_freep) char *path = tg_path_join(dir, "lock");
+
+    if (path == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*fd < 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "%s: can't open", path);
+    if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
+        return TG_FAIL(err, TG_E_STATE, "%s: another tensorguard-platform uses this data folder",
+                       dir);
+    return TG_OK;
+}
+
+static enum tg_rc make_dirs(struct tg_platform *p, struct tg_err *err)
+{
+    const char *dir = p->config->data_dir;
+
+    p->blobs_dir = tg_path_join(dir, "blobs");
+    p->uploads_dir = tg_path_join(dir, "uploads");
+    if (p->blobs_dir == NULL || p->uploads_dir == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_TRY(tg_dir_make(p->blobs_dir, 0700, err));
+    return tg_dir_make(p->uploads_dir, 0700, err);
+}
+
+static enum tg_rc make_locks(struct tg_platform *p, struct tg_err *err)
+{
+    for (size_t i = 0; i < TG_UPLOAD_LOCKS; i++)
+        if (pthread_mutex_init(&p->part_locks[i], NULL) != 0)
+            return TG_FAIL(err, TG_E_INTERNAL, "no lock");
+    return pthread_mutex_init(&p->complete_lock, NULL) == 0
+               ? TG_OK
+               : TG_FAIL(err, TG_E_INTERNAL, "no lock");
+}
+
+static enum tg_rc save_token(const char *path, const char *token, struct tg_err *err)
+{
+    TG_AUTO(bufp) struct tg_buf text = TG_BUF_SECRET(TG_WIRE_TOKEN_MAX + 2);
+
+    TG_TRY(tg_buf_printf(&text, "%s\n", token));
+    return tg_file_write(path, tg_buf_view(&text), 0600, true, err);
+}
+
+/* The token is in its file before its hash is in the database: a kill in between only makes
+ * another. */
+static enum tg_rc make_admin_token(struct tg_call *c, const char *action, const char *path,
+                                   const char **token, struct tg_err *err)
+{
+    struct tg_token_row row = {.name = "administrator",
+                               .role = TG_ACCESS_ADMIN,
+                               .one_time = true,
+                               .created_at = c->now,
+                               .expires_at = c->now + ADMIN_TOKEN_LIFE};
+
+    TG_TRY(tg_call_id(c, &row.id, err));
+    TG_TRY(tg_call_token(c, "tga_", token, row.hash, err));
+    TG_TRY(save_token(path, *token, err));
+    TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(tg_token_end_one_time(c->db, c->now, err));
+    TG_TRY(tg_token_add(c->db, &row, err));
+    TG_TRY(tg_call_text(c, &c->target, err, "token:%s", row.id));
+    const struct tg_audit_entry entry = {
+        .action = action, .target = c->target, .detail = "one-time administrator token"};
+    TG_TRY(tg_audit(c, &entry, err));
+    return tg_db_commit(c->db, err);
+}
+
+static void print_start(const struct tg_platform *p, const char *path, const char *token)
+{
+    const char *dir = p->config->data_dir;
+    bool show = isatty(STDOUT_FILENO) == 1;
+
+    if (p->config->json) {
+        printf("{\"admin_token_file\":\"%s\",\"ca\":\"%s/ca.pem\",\"vault_key\":\"%s/vault.pub\","
+               "\"platform_key\":\"%s/platform.pub\",\"own_key_file\":%s}\n",
+               path, dir, dir, dir, p->keys->own_key_file ? "true" : "false");
+    } else {
+        printf("One-time administrator token: %s\n", show ? token : path);
+        printf("  exchange it:  tensorguard login --server URL --ca %s/ca.pem --token-file %s\n",
+               dir, path);
+        if (p->keys->own_key_file)
+            printf("Keys are sealed under %s/vault.key. That protects them in copies of the folder "
+                   "without this file;\nit does not protect them from who can read the whole "
+                   "folder. Use --passphrase-file or --key-file for that.\n",
+                   dir);
+    }
+    (void)fflush(stdout);
+}
+
+static enum tg_rc admin_token(struct tg_platform *p, struct tg_db *db, struct tg_err *err)
+{
+    TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
+    TG_AUTO(tg_freep) char *path = tg_path_join(p->config->data_dir, "admin.token");
+    const char *token = NULL;
+    int64_t tokens = 0;
+
+    TG_TRY(tg_token_count(db, &tokens, err));
+    if (tokens != 0 && !p->config->new_admin_token)
+        return TG_OK;
+    if (path == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_TRY(tg_arena_new(1 << 20, &arena));
+    struct tg_call c = {
+        .p = p,
+        .db = db,
+        .arena = arena,
+        .now = tg_clock_now(),
+        .who = {.kind = TG_WHO_PLATFORM, .name = "platform"}
+    };
+    enum tg_rc rc =
+        make_admin_token(&c, tokens == 0 ? "platform.init" : "token.create", path, &token, err);
+    tg_db_rollback(db);
+    TG_TRY(rc);
+    print_start(p, path, token);
+    return TG_OK;
+}
+
+static enum tg_rc open_platform(struct tg_platform *p, struct tg_err *err)
+{
+    const struct tg_platform_config *cfg = p->config;
+    const struct tg_keys_opts keys = {cfg->data_dir, cfg->key_file, cfg->passphrase_file,
+                                      tg_clock_now()};
+    TG_AUTO(tg_freep) char *db_path = tg_path_join(cfg->data_dir, "platform.db");
+    TG_AUTO(tg_db_closep) struct tg_db *db = NULL;
+
+    if (db_path == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_TRY(make_locks(p, err));
+    TG_TRY(make_dirs(p, err));
+    TG_TRY(tg_keys_open(&keys, &p->keys, err));
+    TG_TRY(tg_store_open(db_path, &p->store, err));
+    TG_TRY(tg_store_connect(p->store, &db, err));
+    TG_TRY(tg_rate_new(&p->rate));
+    TG_TRY(tg_beats_new(&p->beats));
+    p->openapi = TG_BUF_INIT(1 << 20);
+    TG_TRY(tg_openapi_make(&p->openapi, err));
+    TG_TRY(tg_blobs_sweep(p, db, err));
+    return admin_token(p, db, err);
+}
+
+static void close_platform(struct tg_platform *p)
+{
+    tg_beats_free(p->beats);
+    tg_rate_free(p->rate);
+    tg_store_close(p->store);
+    tg_keys_close(p->keys);
+    tg_buf_done(&p->openapi);
+    tg_free(p->blobs_dir);
+    tg_free(p->uploads_dir);
+    tg_free(p->api_url);
+    tg_free(p->device_url);
+    tg_free(p);
+}
+
+static enum tg_rc run(const struct tg_platform_config *cfg, struct tg_err *err)
+{
+    TG_AUTO(tg_fd_closep) int lock = -1;
+    enum tg_log_level level = TG_LOG_INFO;
+
+    if (cfg->key_file != NULL && cfg->passphrase_file != NULL)
+        return TG_FAIL(err, TG_E_USAGE, "give --key-file or --passphrase-file, not both");
+    if (cfg->threads == 0 || cfg->threads > 16 || cfg->poll_s == 0 || cfg->poll_s > 86400 ||
+        cfg->rate_limit > 1000000)
+        return TG_FAIL(err, TG_E_USAGE,
+                       "--threads is 1 to 16, --poll 1 to 86400, --rate-limit at most 1000000");
+    if (cfg->log_level != NULL && tg_log_level_parse(cfg->log_level, &level) != TG_OK)
+        return TG_FAIL(err, TG_E_USAGE, "--log-level %s: error, warn, info or debug",
+                       cfg->log_level);
+    tg_log_level_set(level);
+    (void)umask(0077);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error code, not a death */
+    TG_TRY(tg_dir_make(cfg->data_dir, 0700, err));
+    TG_TRY(lock_dir(cfg->data_dir, &lock, err));
+    struct tg_platform *p = tg_calloc(1, sizeof(*p));
+    if (p == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    p->config = cfg;
+    enum tg_rc rc = open_platform(p, err);
+    if (rc == TG_OK)
+        rc = tg_platform_serve(p, err);
+    close_platform(p);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct tg_platform_config cfg = {0};
+    struct tg_opt_list args = {NULL, 0};
+    struct tg_err err = TG_ERR_INIT;
+    bool help = false;
+
+    cfg.listen = "127.0.0.1:8443";
+    cfg.device_listen = "127.0.0.1:8444";
+    cfg.poll_s = 60;
+    cfg.rate_limit = 200;
+    cfg.threads = 3;
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("tensorguard-platform " TG_VERSION);
+        return 0;
+    }
+    enum tg_rc rc = tg_opt_parse(&command, argc - 1, argv + 1, &cfg, &args, &help, &err);
+    if (rc == TG_OK && help)
+        tg_opt_help("tensorguard-platform", &command);
+    else if (rc == TG_OK)
+        rc = run(&cfg, &err);
+    tg_opt_done(&command, &cfg, &args);
+    if (rc != TG_OK)
+        fprintf(stderr, "tensorguard-platform: %s\n", err.msg);
+    return tg_rc_exit(rc);
+}

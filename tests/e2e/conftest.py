@@ -1,0 +1,23 @@
+"""Fixtures of the end-to-end tests; the work is in tg.py."""
+import pytest
+
+import tg
+
+
+@pytest.fixture
+def platform(tmp_path):
+    """A running platform of its own."""
+    p = tg.Platform(tmp_path / "platform").start()
+    yield p
+    p.stop()
+
+
+@pytest.fixture(scope="session")
+def author(tmp_path_factory):
+    """An author's keys: made once, they are slow to make and never change."""
+    return tg.make_author(tmp_path_factory.mktemp("author"))
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory):
+    return tg.make_author(tmp_path_factory.mktemp("stranger"))

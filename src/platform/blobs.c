@@ -50,7 +50,8 @@ TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, boo
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return TG_FAIL_ERRNO(err, errno == ENOENT ? TG_E_NOTFOUND : TG_E_IO, "blob %s", hex);
-    return tg_http_res_serve_file(c->req, c->res, TG_WIRE_TYPE_BYTES, etag, fd, package->blob_size);
+    const struct tg_http_file file = {TG_WIRE_TYPE_BYTES, etag, fd, package->blob_size};
+    return tg_http_res_serve_file(c->req, c->res, &file);
 }
 
 TG_RC tg_blob_put(struct tg_call *c, int from_fd, const char *from, const uint8_t sha256[32],

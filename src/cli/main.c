@@ -1,0 +1,208 @@
+/* tensorguard: the author's and operator's command line. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macros.h"
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "cli/signals.h"
+
+static const char PROG[] = "tensorguard";
+
+/* Every verb, in the order of the help text. A row with a title opens a group. */
+struct row {
+    const char *title;
+    const struct cli_verb *verb;
+};
+
+static const struct row ROWS[] = {
+    {"Keys and packages", &cli_keygen      },
+    {NULL,                &cli_build       },
+    {NULL,                &cli_inspect     },
+    {NULL,                &cli_verify      },
+    {NULL,                &cli_open        },
+    {NULL,                &cli_sign        },
+    {NULL,                &cli_grant       },
+    {"Trust stores",      &cli_trust_init  },
+    {NULL,                &cli_trust_add   },
+    {NULL,                &cli_trust_remove},
+    {NULL,                &cli_trust_show  },
+    {"Platform",          &cli_login       },
+    {NULL,                &cli_publish     },
+    {NULL,                &cli_deploy      },
+    {NULL,                &cli_status      },
+    {NULL,                &cli_audit       },
+    {"Device",            &cli_predict     },
+};
+
+static const char HELP_TAIL[] =
+    "\n`tensorguard COMMAND --help` says more about one command; `tensorguard tgsp build` and the\n"
+    "like are the same commands. Exit status: 0 done, 2 usage, 3 I/O, 4 format, 5 not authentic,\n"
+    "6 not for this key, 7 expired or rolled back; the full table is in docs/cli.md.\n";
+
+static size_t words(const char *name)
+{
+    return strchr(name, ' ') == NULL ? 1 : 2;
+}
+
+/* Does the verb's name stand at argv[0..]? */
+static bool named(const struct cli_verb *v, int argc, char **argv)
+{
+    const char *space = strchr(v->cmd.name, ' ');
+    if (argc < (int)words(v->cmd.name))
+        return false;
+    if (space == NULL)
+        return strcmp(argv[0], v->cmd.name) == 0;
+    size_t n = (size_t)(space - v->cmd.name);
+    return strlen(argv[0]) == n && strncmp(argv[0], v->cmd.name, n) == 0 &&
+           strcmp(argv[1], space + 1) == 0;
+}
+
+static const struct cli_verb *find(int argc, char **argv)
+{
+    for (size_t i = 0; i < TG_ARRAY_LEN(ROWS); i++)
+        if (named(ROWS[i].verb, argc, argv))
+            return ROWS[i].verb;
+    for (const struct cli_verb *v = cli_resource_verbs; v->cmd.name != NULL; v++)
+        if (named(v, argc, argv))
+            return v;
+    return NULL;
+}
+
+static void help_line(const struct cli_verb *v)
+{
+    (void)printf("  %-26s %s\n", v->cmd.name, v->cmd.summary);
+}
+
+static bool in_group(const struct cli_verb *v, const char *group)
+{
+    size_t n = strlen(group);
+    return strncmp(v->cmd.name, group, n) == 0 && v->cmd.name[n] == ' ';
+}
+
+/* Help on "trust", "fleet" and the like; false when there is no such group. */
+static bool help_group(const char *group)
+{
+    bool any = false;
+    for (size_t i = 0; i < TG_ARRAY_LEN(ROWS); i++)
+        any = any || in_group(ROWS[i].verb, group);
+    for (const struct cli_verb *v = cli_resource_verbs; v->cmd.name != NULL; v++)
+        any = any || in_group(v, group);
+    if (!any)
+        return false;
+    (void)printf("Usage: %s %s COMMAND [options]\n\n", PROG, group);
+    for (size_t i = 0; i < TG_ARRAY_LEN(ROWS); i++)
+        if (in_group(ROWS[i].verb, group))
+            help_line(ROWS[i].verb);
+    for (const struct cli_verb *v = cli_resource_verbs; v->cmd.name != NULL; v++)
+        if (in_group(v, group))
+            help_line(v);
+    return true;
+}
+
+static void help_all(void)
+{
+    (void)printf("Usage: %s COMMAND [options]\n\n"
+                 "Pack, encrypt and sign models; decide who may open them and where they run.\n",
+                 PROG);
+    for (size_t i = 0; i < TG_ARRAY_LEN(ROWS); i++) {
+        if (ROWS[i].title != NULL)
+            (void)printf("\n%s\n", ROWS[i].title);
+        help_line(ROWS[i].verb);
+        if (ROWS[i].verb == &cli_audit)
+            for (const struct cli_verb *v = cli_resource_verbs; v->cmd.name != NULL; v++)
+                help_line(v);
+    }
+    (void)fputs(HELP_TAIL, stdout);
+}
+
+static void complain(const struct cli_verb *v, bool json, const struct tg_err *err)
+{
+    struct tg_buf line = TG_BUF_INIT(8 * TG_ERR_MAX);
+    if (cli_out_escape(&line, tg_bytes_str(err->msg)) != TG_OK)
+        tg_buf_clear(&line);
+    (void)fprintf(stderr, "%s%s%s: %s\n", PROG, v != NULL ? " " : "", v != NULL ? v->cmd.name : "",
+                  tg_buf_cstr(&line));
+    tg_buf_done(&line);
+    if (!json)
+        return;
+    struct cli_out o;
+    cli_out_init(&o, true);
+    cli_out_str(&o, "error", "", tg_rc_name(err->rc));
+    cli_out_u64(&o, "exit", "", (uint64_t)tg_rc_exit(err->rc));
+    cli_out_str(&o, "message", "", err->msg);
+    struct tg_err ignored = TG_ERR_INIT;
+    (void)!cli_out_print(&o, &ignored);
+    cli_out_done(&o);
+}
+
+static enum tg_rc run_verb(const struct cli_verb *v, int argc, char **argv, bool *json,
+                           struct tg_err *err)
+{
+    TG_AUTO(tg_freep) void *opts = tg_calloc(1, v->opts_size);
+    struct tg_opt_list args = {0};
+    struct cli c;
+    bool help = false;
+
+    if (opts == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    enum tg_rc rc = tg_opt_parse(&v->cmd, argc, argv, opts, &args, &help, err);
+    *json = *(const bool *)opts;
+    cli_out_init(&c.out, *json);
+    if (rc == TG_OK && help) {
+        tg_opt_help(PROG, &v->cmd);
+    } else if (rc == TG_OK) {
+        rc = v->run(&c, opts, &args, err);
+        if (rc == TG_OK)
+            rc = cli_out_print(&c.out, err);
+    }
+    cli_out_done(&c.out);
+    tg_opt_done(&v->cmd, opts, &args);
+    return rc;
+}
+
+static bool is_help(const char *s)
+{
+    return strcmp(s, "--help") == 0 || strcmp(s, "-h") == 0 || strcmp(s, "help") == 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct tg_err err = TG_ERR_INIT;
+    bool json = false;
+    int at = 1;
+
+    if (argc < 2) {
+        help_all();
+        return tg_rc_exit(TG_E_USAGE);
+    }
+    if (is_help(argv[1]) && argc == 2) {
+        help_all();
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        (void)printf("%s " TG_VERSION "\n", PROG);
+        return 0;
+    }
+    if (strcmp(argv[1], "tgsp") == 0 && argc > 2)
+        at = 2;
+    const struct cli_verb *v = find(argc - at, argv + at);
+    if (v == NULL) {
+        if ((argc == at + 1 || is_help(argv[at + 1])) && help_group(argv[at]))
+            return argc == at + 1 ? tg_rc_exit(TG_E_USAGE) : 0;
+        tg_err_set(&err, TG_E_USAGE, "no command '%s%s%s' (see %s --help)", argv[at],
+                   argc > at + 1 && argv[at + 1][0] != '-' ? " " : "",
+                   argc > at + 1 && argv[at + 1][0] != '-' ? argv[at + 1] : "", PROG);
+        complain(NULL, false, &err);
+        return tg_rc_exit(TG_E_USAGE);
+    }
+    int skip = at + (int)words(v->cmd.name);
+    enum tg_rc rc = run_verb(v, argc - skip, argv + skip, &json, &err);
+    if (rc != TG_OK) {
+        err.rc = rc;
+        complain(v, json, &err);
+    }
+    if (rc != TG_OK)
+        cli_signals_die();
+    return tg_rc_exit(rc);
+}

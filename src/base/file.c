@@ -31,9 +31,22 @@ uint64_t tg_io_fault_count(enum tg_io_op op)
     return atomic_load(&io_count[op]);
 }
 
+/* Set from signal handlers: lock-free, or it would not compile below. */
+static _Atomic int io_cancelled;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "tg_io_cancel runs in signal handlers");
+
+void tg_io_cancel(void)
+{
+    atomic_store_explicit(&io_cancelled, 1, memory_order_relaxed);
+}
+
 /* Counts the call; true (and errno set) when it must fail. */
 static bool io_fault(enum tg_io_op op)
 {
+    if (atomic_load_explicit(&io_cancelled, memory_order_relaxed) != 0) {
+        errno = ECANCELED;
+        return true;
+    }
     uint64_t n = atomic_fetch_add_explicit(&io_count[op], 1, memory_order_relaxed) + 1;
 
     if (n != atomic_load_explicit(&io_fault_at[op], memory_order_relaxed))

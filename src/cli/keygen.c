@@ -15,14 +15,14 @@ struct keygen {
 
 static const struct tg_opt OPTS[] = {
     CLI_OPT_JSON,
-    {"type", TG_OPT_STR, offsetof(struct keygen, type), true, "signing|encryption",
-     "signing: ed25519 + ML-DSA-65; encryption: x25519 + ML-KEM-768"},
-    {"out", TG_OPT_STR, offsetof(struct keygen, out), true, "DIR",
-     "folder for TYPE.priv and TYPE.pub; made if missing"},
-    {"passphrase-file", TG_OPT_STR, offsetof(struct keygen, passphrase_file), false, "FILE",
-     "encrypt the private key under the passphrase in FILE (one line)"},
-    {"force", TG_OPT_FLAG, offsetof(struct keygen, force), false, NULL,
-     "replace existing key files; the old key is gone for good"},
+    {"type",            TG_OPT_STR,  offsetof(struct keygen, type),            true,  "signing|encryption",
+      "signing: ed25519 + ML-DSA-65; encryption: x25519 + ML-KEM-768"  },
+    {"out",             TG_OPT_STR,  offsetof(struct keygen, out),             true,  "DIR",
+      "folder for TYPE.priv and TYPE.pub; made if missing"             },
+    {"passphrase-file", TG_OPT_STR,  offsetof(struct keygen, passphrase_file), false, "FILE",
+      "encrypt the private key under the passphrase in FILE (one line)"},
+    {"force",           TG_OPT_FLAG, offsetof(struct keygen, force),           false, NULL,
+      "replace existing key files; the old key is gone for good"       },
     CLI_OPT_END,
 };
 
@@ -38,8 +38,7 @@ static void answer(struct cli *c, const struct keygen *o, struct tg_bytes id, co
     cli_out_bool(&c->out, "encrypted", "encrypted", o->passphrase_file != NULL);
 }
 
-static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args,
-                      struct tg_err *err)
+static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args, struct tg_err *err)
 {
     const struct keygen *o = opts;
     TG_AUTO(tg_buf_done) struct tg_buf pass = CLI_PASSPHRASE_INIT;
@@ -71,10 +70,10 @@ const struct cli_verb cli_keygen = {
     .cmd = {.name = "keygen",
             .args = "",
             .summary = "make a hybrid key pair (signing or encryption)",
-            .details = "Key files are PEM that `openssl pkey` (3.5 or newer) reads: two blocks, the\n"
-                       "classical and then the post-quantum one. Private files are created 0600.\n\n"
-                       "  tensorguard keygen --type signing --out ./keys\n",
-            .opts = OPTS},
+            .details =
+                "Key files are PEM that `openssl pkey` (3.5 or newer) reads: two blocks, the\n"
+                "classical and then the post-quantum one. Private files are created 0600.\n\n"
+                "  tensorguard keygen --type signing --out ./keys\n", .opts = OPTS},
     .opts_size = sizeof(struct keygen),
     .run = run,
 };

@@ -127,7 +127,8 @@ static enum tg_rc taken(const char *path, struct tg_err *err)
 {
     struct stat st;
     if (lstat(path, &st) == 0)
-        return TG_FAIL(err, TG_E_EXISTS, "%s: is there already; --force replaces it, for good", path);
+        return TG_FAIL(err, TG_E_EXISTS, "%s: is there already; --force replaces it, for good",
+                       path);
     return TG_OK;
 }
 

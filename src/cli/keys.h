@@ -12,9 +12,10 @@
 #include "crypto/sign.h"
 
 #define CLI_OPT_PASSPHRASE(type)                                                                   \
-    {"passphrase-file",  TG_OPT_STR,                                                               \
-     offsetof(type, passphrase_file), false,                                                       \
-     "FILE",  "passphrase of an encrypted private key (one line); else asked on the terminal"}
+    {                                                                                              \
+        "passphrase-file", TG_OPT_STR, offsetof(type, passphrase_file), false, "FILE",             \
+            "passphrase of an encrypted private key (one line); else asked on the terminal"        \
+    }
 
 /* A passphrase that was found out for a key; wiped by tg_buf_done. Empty: the key has none. */
 #define CLI_PASSPHRASE_INIT TG_BUF_SECRET(TG_PASSPHRASE_MAX + 2)

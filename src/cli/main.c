@@ -200,9 +200,9 @@ int main(int argc, char **argv)
     enum tg_rc rc = run_verb(v, argc - skip, argv + skip, &json, &err);
     if (rc != TG_OK) {
         err.rc = rc;
+        (void)!cli_signals_check(&err); /* then what failed is not the news */
         complain(v, json, &err);
-    }
-    if (rc != TG_OK)
         cli_signals_die();
+    }
     return tg_rc_exit(rc);
 }

@@ -299,9 +299,9 @@ void cli_out_table_end(struct cli_out *o, const char *empty)
     if (o->json) {
         keep(o, tg_buf_str(&o->buf, o->row > 0 ? "}]" : "]"));
         o->comma = true;
-    } else if (o->row == 0) {
+    } else if (o->row == 0 && empty != NULL) {
         keep(o, tg_buf_printf(&o->buf, "%s\n", empty));
-    } else if (o->rc == TG_OK) {
+    } else if (o->row > 0 && o->rc == TG_OK) {
         print_table(o);
     }
     o->in_table = false;
@@ -314,7 +314,9 @@ void cli_out_note(struct cli_out *o, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    keep(o, cli_out_escape(&o->note, tg_bytes_str(line)));
+    if (line[0] == '\n') /* our own blank line before it */
+        keep(o, tg_buf_str(&o->note, "\n"));
+    keep(o, cli_out_escape(&o->note, tg_bytes_str(line + (line[0] == '\n'))));
     keep(o, tg_buf_str(&o->note, "\n"));
 }
 

@@ -49,7 +49,8 @@ void cli_out_raw(struct cli_out *o, const char *key, const char *label, struct t
 void cli_out_strs(struct cli_out *o, const char *key, const char *label, const char *const *v,
                   size_t n);
 
-/* An array of records. title may be NULL. Without rows people see `empty`. */
+/* An array of records. title may be NULL. Without rows people see `empty`, if it is not
+ * NULL. */
 void cli_out_table(struct cli_out *o, const char *key, const char *title);
 void cli_out_row(struct cli_out *o);
 void cli_out_table_end(struct cli_out *o, const char *empty);

@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <stddef.h>
 
+#include "base/file.h"
+
 /* The one thing a handler may touch. */
 static volatile sig_atomic_t caught;
 
@@ -11,6 +13,7 @@ static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP};
 static void note(int sig)
 {
     caught = sig;
+    tg_io_cancel();
 }
 
 void cli_signals_catch(void)
@@ -28,7 +31,7 @@ enum tg_rc cli_signals_check(struct tg_err *err)
 {
     if (caught == 0)
         return TG_OK;
-    return TG_FAIL(err, TG_E_CLOSED, "interrupted; nothing was left half written");
+    return TG_FAIL(err, TG_E_CLOSED, "interrupted");
 }
 
 void cli_signals_die(void)

@@ -9,8 +9,11 @@
 #include "base/opt.h"
 #include "cli/out.h"
 
+struct cli_verb;
+
 struct cli {
     struct cli_out out; /* printed by main when the verb succeeded, so that no answer is half one */
+    const struct cli_verb *verb;
 };
 
 /* opts: the verb's own struct, filled by its option table; its first member is `bool json`.
@@ -22,6 +25,7 @@ struct cli_verb {
     struct tg_cmd cmd;
     size_t opts_size;
     cli_fn *run;
+    const void *data; /* for functions that several verbs share */
 };
 
 /* Every option table starts with this row. */

@@ -58,15 +58,18 @@ static bool named(const struct cli_verb *v, int argc, char **argv)
            strcmp(argv[1], space + 1) == 0;
 }
 
+/* The verb at argv[0..]; of "audit" and "audit verify" the longer name. */
 static const struct cli_verb *find(int argc, char **argv)
 {
+    const struct cli_verb *best = NULL;
+
     for (size_t i = 0; i < TG_ARRAY_LEN(ROWS); i++)
         if (named(ROWS[i].verb, argc, argv))
-            return ROWS[i].verb;
+            best = ROWS[i].verb;
     for (const struct cli_verb *v = cli_resource_verbs; v->cmd.name != NULL; v++)
-        if (named(v, argc, argv))
-            return v;
-    return NULL;
+        if (named(v, argc, argv) && (best == NULL || words(v->cmd.name) > words(best->cmd.name)))
+            best = v;
+    return best;
 }
 
 static void help_line(const struct cli_verb *v)
@@ -141,7 +144,7 @@ static enum tg_rc run_verb(const struct cli_verb *v, int argc, char **argv, bool
 {
     TG_AUTO(tg_freep) void *opts = tg_calloc(1, v->opts_size);
     struct tg_opt_list args = {0};
-    struct cli c;
+    struct cli c = {.verb = v};
     bool help = false;
 
     if (opts == NULL)

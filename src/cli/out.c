@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "codec/json.h"
 #include "codec/text.h"
 
 enum { LABEL_WIDTH = 18, CELL_GAP = 2 };
@@ -230,6 +229,20 @@ void cli_out_strs(struct cli_out *o, const char *key, const char *label, const c
         keep(o, tg_buf_printf(&o->buf, "[%s]", tg_buf_cstr(&b)));
     } else {
         text_fact(o, label, n == 0 ? "-" : tg_buf_cstr(&b));
+    }
+    tg_buf_done(&b);
+}
+
+void cli_out_document(struct cli_out *o, const struct tg_jschema *schema, const void *doc)
+{
+    struct tg_buf b = TG_BUF_INIT(CLI_OUT_MAX);
+
+    keep(o, tg_json_encode(schema, doc, &b, NULL));
+    if (o->rc == TG_OK && b.n > 2) {
+        if (o->comma)
+            keep(o, tg_buf_str(&o->buf, ","));
+        o->comma = true;
+        keep(o, tg_buf_append(&o->buf, b.data + 1, b.n - 2)); /* without the braces */
     }
     tg_buf_done(&b);
 }

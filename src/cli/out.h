@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "codec/json.h"
 
 #define CLI_OUT_MAX (64u << 20)
 
@@ -48,6 +49,9 @@ void cli_out_raw(struct cli_out *o, const char *key, const char *label, struct t
 /* Strings joined with ", " for people, an array in JSON. */
 void cli_out_strs(struct cli_out *o, const char *key, const char *label, const char *const *v,
                   size_t n);
+
+/* Every field of a document, at the present level. JSON only. */
+void cli_out_document(struct cli_out *o, const struct tg_jschema *schema, const void *doc);
 
 /* An array of records. title may be NULL. Without rows people see `empty`, if it is not
  * NULL. */

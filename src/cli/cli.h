@@ -14,6 +14,7 @@ struct cli_verb;
 struct cli {
     struct cli_out out; /* printed by main when the verb succeeded, so that no answer is half one */
     const struct cli_verb *verb;
+    bool answered; /* the verb printed its answer itself, although it failed */
 };
 
 /* opts: the verb's own struct, filled by its option table; its first member is `bool json`.

@@ -66,7 +66,7 @@ static enum tg_rc save_vault(const char *dir, const struct tg_wire_platform *p, 
     if (path == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     TG_TRY(tg_kem_pk_from_pem(pem, "the platform's vault key", &pk, err));
-    if (memcmp(tg_kem_pk_id(pk), p->vault_key_id, TG_KEM_ID_LEN) != 0)
+    if (!tg_mem_eq(tg_kem_pk_id(pk), p->vault_key_id, TG_KEM_ID_LEN))
         return TG_FAIL(err, TG_E_AUTH, "the platform's vault key is not the one of its id");
     return tg_file_write(path, pem, 0644, true, err);
 }
@@ -81,7 +81,7 @@ static enum tg_rc save_platform(const char *dir, const struct tg_wire_platform *
     if (path == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     TG_TRY(tg_sign_pk_from_pem(pem, "the platform's signing key", &pk, err));
-    if (memcmp(tg_sign_pk_id(pk), p->platform_key_id, TG_SIGN_ID_LEN) != 0)
+    if (!tg_mem_eq(tg_sign_pk_id(pk), p->platform_key_id, TG_SIGN_ID_LEN))
         return TG_FAIL(err, TG_E_AUTH, "the platform's signing key is not the one of its id");
     return tg_file_write(path, pem, 0644, true, err);
 }

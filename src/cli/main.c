@@ -159,6 +159,7 @@ static enum tg_rc run_verb(const struct cli_verb *v, int argc, char **argv, bool
         if (rc == TG_OK)
             rc = cli_out_print(&c.out, err);
     }
+    *json = *json && !c.answered;
     cli_out_done(&c.out);
     tg_opt_done(&v->cmd, opts, &args);
     return rc;

@@ -320,6 +320,12 @@ void cli_out_table_end(struct cli_out *o, const char *empty)
     o->in_table = false;
 }
 
+void cli_out_blank(struct cli_out *o)
+{
+    if (!o->json)
+        keep(o, tg_buf_str(&o->buf, "\n"));
+}
+
 void cli_out_note(struct cli_out *o, const char *fmt, ...)
 {
     char line[1024];

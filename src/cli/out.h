@@ -59,6 +59,8 @@ void cli_out_table(struct cli_out *o, const char *key, const char *title);
 void cli_out_row(struct cli_out *o);
 void cli_out_table_end(struct cli_out *o, const char *empty);
 
+/* An empty line for people. */
+void cli_out_blank(struct cli_out *o);
 /* A closing sentence for people only. */
 void cli_out_note(struct cli_out *o, const char *fmt, ...) TG_PRINTF(2, 3);
 

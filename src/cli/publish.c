@@ -132,11 +132,11 @@ static enum tg_rc check_device(struct plan *p, const struct tg_wire_kem_key *k, 
     if (tg_kem_pk_new(TG_BYTES_OF(k->kem_public_key), &pk) != TG_OK)
         return TG_FAIL(err, TG_E_FORMAT, "device %s: the platform serves no valid KEM key for it",
                        k->device);
-    if (memcmp(tg_kem_pk_id(pk), k->kem_key_id, TG_KEM_ID_LEN) != 0)
+    if (!tg_mem_eq(tg_kem_pk_id(pk), k->kem_key_id, TG_KEM_ID_LEN))
         return TG_FAIL(err, TG_E_AUTH,
                        "device %s: the platform serves a KEM key that is not the one of its id",
                        k->device);
-    if (pin != NULL && memcmp(pin->kem_key_id, tg_kem_pk_id(pk), TG_KEM_ID_LEN) != 0)
+    if (pin != NULL && !tg_mem_eq(pin->kem_key_id, tg_kem_pk_id(pk), TG_KEM_ID_LEN))
         return TG_FAIL(
             err, TG_E_AUTH,
             "device %s: the platform serves another KEM key than the one pinned in %s; no "
@@ -297,7 +297,7 @@ static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args,
     if (o->grant_fleet != NULL)
         TG_TRY(find_devices(&api, &p, err));
     TG_TRY(cli_upload_file(&api, &up, &done, err));
-    if (memcmp(done.package.header_sha256, tg_tgsp_h(package.tgsp), TG_TGSP_H_LEN) != 0)
+    if (!tg_mem_eq(done.package.header_sha256, tg_tgsp_h(package.tgsp), TG_TGSP_H_LEN))
         return TG_FAIL(err, TG_E_FORMAT, "the platform answers about another package");
     show_package(&c->out, &done);
     if (o->grant_fleet == NULL)

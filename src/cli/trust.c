@@ -80,8 +80,7 @@ static enum tg_rc collect(const struct tg_opt_list *files, unsigned role, struct
         TG_AUTO(tg_sign_pk_freep) struct tg_sign_pk *pk = NULL;
         size_t at = 0;
         TG_TRY(tg_sign_pk_load_file(files->v[i], &pk, err));
-        while (at < *n &&
-               memcmp(tg_sign_pk_id(keys[at].pk), tg_sign_pk_id(pk), TG_SIGN_ID_LEN) != 0)
+        while (at < *n && !tg_mem_eq(tg_sign_pk_id(keys[at].pk), tg_sign_pk_id(pk), TG_SIGN_ID_LEN))
             at++;
         if (at == *n)
             keys[(*n)++].pk = tg_steal(&pk);

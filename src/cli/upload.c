@@ -98,8 +98,7 @@ static bool find_begun(struct job *j)
     struct cli_call call = {
         .target = target, .answer_schema = &tg_wire_upload, .answer = &j->upload};
     return cli_api_call(j->api, &call, NULL) == TG_OK && j->upload.state == TG_UPLOAD_OPEN &&
-           j->upload.size == j->size &&
-           memcmp(j->upload.sha256, j->sha256, TG_WIRE_HASH_LEN) == 0 &&
+           j->upload.size == j->size && tg_mem_eq(j->upload.sha256, j->sha256, TG_WIRE_HASH_LEN) &&
            j->upload.part_size >= TG_WIRE_PART_MIN && j->upload.part_size <= TG_WIRE_PART_MAX;
 }
 

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+
 /* A file seen through bounded reads. Reads past the end or over the budget give false, which the
  * recognisers take as "not mine"; a failing disk is kept in `failed`. */
 struct view {
@@ -49,7 +51,7 @@ static bool is_tflite(struct view *v)
 {
     uint8_t head[8];
     uint8_t vtable[4];
-    if (!peek(v, 0, head, sizeof(head)) || memcmp(head + 4, "TFL3", 4) != 0)
+    if (!peek(v, 0, head, sizeof(head)) || !tg_mem_eq(head + 4, "TFL3", 4))
         return false;
     uint64_t root = le(head, 4);
     return root >= 8 && peek(v, root, vtable, sizeof(vtable));
@@ -113,7 +115,7 @@ static bool zip_find_end(struct view *v, uint8_t end[ZIP_EOCD], uint64_t *at)
             return false;
         for (size_t i = n - ZIP_EOCD + 1; i > 0; i--) {
             const uint8_t *p = block + i - 1;
-            if (memcmp(p, "PK\5\6", 4) == 0 && lo + i - 1 + ZIP_EOCD + le(p + 20, 2) == v->size) {
+            if (tg_mem_eq(p, "PK\5\6", 4) && lo + i - 1 + ZIP_EOCD + le(p + 20, 2) == v->size) {
                 memcpy(end, p, ZIP_EOCD);
                 *at = lo + i - 1;
                 return true;
@@ -137,8 +139,8 @@ static bool zip_open(struct view *v, struct zip_dir *d)
     uint8_t loc[20];
     uint8_t end64[56];
     if (at >= sizeof(loc) && peek(v, at - sizeof(loc), loc, sizeof(loc)) &&
-        memcmp(loc, "PK\6\7", 4) == 0) {
-        if (!peek(v, le(loc + 8, 8), end64, sizeof(end64)) || memcmp(end64, "PK\6\6", 4) != 0)
+        tg_mem_eq(loc, "PK\6\7", 4)) {
+        if (!peek(v, le(loc + 8, 8), end64, sizeof(end64)) || !tg_mem_eq(end64, "PK\6\6", 4))
             return false;
         d->n = le(end64 + 32, 8);
         d->off = le(end64 + 48, 8);
@@ -150,7 +152,7 @@ static bool is_pytorch(struct view *v)
 {
     uint8_t head[4];
     struct zip_dir d = {0};
-    if (!peek(v, 0, head, 4) || memcmp(head, "PK\3\4", 4) != 0 || !zip_open(v, &d))
+    if (!peek(v, 0, head, 4) || !tg_mem_eq(head, "PK\3\4", 4) || !zip_open(v, &d))
         return false;
     char first[ZIP_NAME_MAX + 1] = {0}; /* the archive's top folder, with its slash */
     bool pickle = false;
@@ -159,7 +161,7 @@ static bool is_pytorch(struct view *v)
     for (uint64_t i = 0; i < d.n && i < ZIP_ENTRIES_MAX; i++) {
         uint8_t e[46];
         char name[ZIP_NAME_MAX + 1] = {0};
-        if (!peek(v, off, e, sizeof(e)) || memcmp(e, "PK\1\2", 4) != 0)
+        if (!peek(v, off, e, sizeof(e)) || !tg_mem_eq(e, "PK\1\2", 4))
             return false;
         size_t n = (size_t)le(e + 28, 2);
         if (n <= ZIP_NAME_MAX && !peek(v, off + sizeof(e), name, n))

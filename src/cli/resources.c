@@ -90,11 +90,8 @@ static const struct cli_col CHECK_LINES[] = {{"ok", "intact", 0}, {"entries", "e
 struct list_spec {
     const char *path; /* with an argument: path/ARG<suffix> */
     const char *suffix;
-    const char *key; /* in JSON */
     const struct tg_jschema *page;
-    const struct tg_jschema *item;
-    struct cli_cols cols;
-    const char *empty;
+    struct cli_list_look look;
 };
 
 static enum tg_rc add_query(struct tg_buf *b, const char *name, const char *value, bool *any)
@@ -144,8 +141,8 @@ static enum tg_rc run_list(struct cli *c, void *opts, const struct tg_opt_list *
     enum tg_rc rc = list_target(s, &o, what, &target);
     if (rc != TG_OK)
         return TG_FAIL(err, TG_E_USAGE, "an argument is too long");
-    TG_TRY(cli_api_list(&api, tg_buf_cstr(&target), s->page, s->item->size, &list, err));
-    cli_show_list(&c->out, s->key, s->item, &list, s->cols, s->empty);
+    TG_TRY(cli_api_list(&api, tg_buf_cstr(&target), s->page, s->look.item->size, &list, err));
+    cli_show_list(&c->out, &s->look, &list);
     return TG_OK;
 }
 
@@ -408,11 +405,11 @@ static enum tg_rc run_publisher_add(struct cli *c, void *opts, const struct tg_o
 #define LIST_SPEC(name_, path_, suffix_, key_, wire_, item_, cols_, empty_)                        \
     static const struct list_spec name_ = {.path = TG_API_PREFIX path_,                            \
                                            .suffix = suffix_,                                      \
-                                           .key = key_,                                            \
                                            .page = &wire_,                                         \
-                                           .item = &item_,                                         \
-                                           .cols = {.v = cols_, .n = TG_ARRAY_LEN(cols_)},         \
-                                           .empty = empty_}
+                                           .look = {.key = key_,                                   \
+                                                    .item = &item_,                                \
+                                                    .cols = {.v = cols_, .n = TG_ARRAY_LEN(cols_)},\
+                                                    .empty = empty_}}
 #define GET_SPEC(name_, path_, wire_, cols_)                                                       \
     static const struct get_spec name_ = {.path = TG_API_PREFIX path_,                             \
                                           .schema = &wire_,                                        \

@@ -136,17 +136,16 @@ void cli_show_document(struct cli_out *o, const struct tg_jschema *schema, const
         show_cols(o, schema, doc, cols);
 }
 
-void cli_show_list(struct cli_out *o, const char *key, const struct tg_jschema *schema,
-                   const struct tg_jlist *list, struct cli_cols cols, const char *empty)
+void cli_show_list(struct cli_out *o, const struct cli_list_look *look, const struct tg_jlist *list)
 {
     const char *items = list->items;
 
-    cli_out_table(o, key, NULL);
+    cli_out_table(o, look->key, NULL);
     for (size_t i = 0; i < list->n; i++) {
         cli_out_row(o);
-        cli_show_document(o, schema, items + i * schema->size, cols);
+        cli_show_document(o, look->item, items + i * look->item->size, look->cols);
     }
-    cli_out_table_end(o, empty);
+    cli_out_table_end(o, look->empty);
 }
 
 static enum tg_rc append(struct cli_api *api, struct tg_jlist *all, const struct tg_jlist *page,

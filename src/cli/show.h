@@ -26,9 +26,17 @@ struct cli_cols {
 /* A whole document: lines for people, its fields at the top level in JSON. */
 void cli_show_document(struct cli_out *o, const struct tg_jschema *schema, const void *doc,
                        struct cli_cols cols);
-/* A list of documents under `key`. */
-void cli_show_list(struct cli_out *o, const char *key, const struct tg_jschema *schema,
-                   const struct tg_jlist *list, struct cli_cols cols, const char *empty);
+
+/* How a kind of list looks. */
+struct cli_list_look {
+    const char *key; /* in JSON */
+    const struct tg_jschema *item;
+    struct cli_cols cols;
+    const char *empty; /* what people see without elements */
+};
+
+void cli_show_list(struct cli_out *o, const struct cli_list_look *look,
+                   const struct tg_jlist *list);
 
 /* Every wire list has this shape. */
 struct cli_page {

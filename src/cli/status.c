@@ -25,6 +25,19 @@ static const struct cli_col DEPLOYMENTS[] = {{"id", "DEPLOYMENT", 0}, {"state", 
 
 /* clang-format on */
 
+static const struct cli_list_look DEPLOYMENT_LOOK = {
+    .key = "deployments",
+    .item = &tg_wire_deployment,
+    .cols = {DEPLOYMENTS, TG_ARRAY_LEN(DEPLOYMENTS)},
+    .empty = "There are no deployments."
+};
+static const struct cli_list_look DEVICE_LOOK = {
+    .key = "devices",
+    .item = &tg_wire_device,
+    .cols = {DEVICES, TG_ARRAY_LEN(DEVICES)},
+    .empty = "There are no devices."
+};
+
 static enum tg_rc target_of(const char *path, const char *fleet, char **out, struct tg_err *err)
 {
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_HTTP_TARGET_MAX);
@@ -66,11 +79,9 @@ static enum tg_rc overview(struct cli *c, struct cli_api *api, const struct stat
                         sizeof(struct tg_wire_deployment), &deployments, err));
     TG_TRY(cli_api_list(api, devices_at, &tg_wire_devices, sizeof(struct tg_wire_device), &devices,
                         err));
-    cli_show_list(&c->out, "deployments", &tg_wire_deployment, &deployments, CLI_COLS(DEPLOYMENTS),
-                  "There are no deployments.");
+    cli_show_list(&c->out, &DEPLOYMENT_LOOK, &deployments);
     cli_out_blank(&c->out);
-    cli_show_list(&c->out, "devices", &tg_wire_device, &devices, CLI_COLS(DEVICES),
-                  "There are no devices.");
+    cli_show_list(&c->out, &DEVICE_LOOK, &devices);
     note_separation(&c->out, &devices);
     return TG_OK;
 }

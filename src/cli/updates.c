@@ -60,12 +60,18 @@ struct cli_progress_of cli_deployment_progress(const struct tg_wire_deployment *
 
 void cli_deployment_show(struct cli_out *o, const struct tg_wire_deployment *d)
 {
+    static const struct cli_list_look look = {
+        .key = "updates",
+        .item = &tg_wire_update,
+        .cols = {UPDATES, TG_ARRAY_LEN(UPDATES)},
+        .empty = "It concerns no device yet."
+    };
+
     if (o->json) {
         cli_out_document(o, &tg_wire_deployment, d);
         return;
     }
     cli_show_document(o, &tg_wire_deployment, d, CLI_COLS(LINES));
     cli_out_blank(o);
-    cli_show_list(o, "updates", &tg_wire_update, &d->updates, CLI_COLS(UPDATES),
-                  "It concerns no device yet.");
+    cli_show_list(o, &look, &d->updates);
 }

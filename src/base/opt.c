@@ -147,20 +147,60 @@ void tg_opt_done(const struct tg_cmd *cmd, void *into, struct tg_opt_list *args)
     tg_opt_list_done(args);
 }
 
+enum { HELP_LEFT = 26, HELP_WIDTH = 80 };
+
+/* Words of `text` from column `left` to HELP_WIDTH; the cursor stands at column `at`. */
+static void print_wrapped(const char *text, size_t at, size_t left)
+{
+    bool first = true;
+
+    for (const char *p = text; *p != '\0';) {
+        size_t n = strcspn(p, " ");
+
+        if (!first && at + 1 + n > HELP_WIDTH) {
+            printf("\n%*s", (int)left, "");
+            at = left;
+        } else if (!first) {
+            printf(" ");
+            at++;
+        }
+        printf("%.*s", (int)n, p);
+        at += n;
+        first = false;
+        p += n;
+        p += strspn(p, " ");
+    }
+    printf("\n");
+}
+
+static void print_option(const struct tg_opt *o)
+{
+    char left[64];
+    char text[512];
+    int n = snprintf(left, sizeof(left), "  --%s%s%s", o->name, o->arg != NULL ? " " : "",
+                     o->arg != NULL ? o->arg : "");
+
+    (void)snprintf(text, sizeof(text), "%s%s%s", o->help != NULL ? o->help : "",
+                   o->kind == TG_OPT_LIST ? " (repeatable)" : "", o->required ? " (required)" : "");
+    if (n >= HELP_LEFT)
+        printf("%s\n%*s", left, HELP_LEFT, "");
+    else
+        printf("%-*s", HELP_LEFT, left);
+    print_wrapped(text, HELP_LEFT, HELP_LEFT);
+}
+
 void tg_opt_help(const char *prog, const struct tg_cmd *cmd)
 {
-    printf("usage: %s%s%s [options]%s%s\n\n%s\n", prog, cmd->name[0] != '\0' ? " " : "", cmd->name,
-           cmd->args != NULL ? " " : "", cmd->args != NULL ? cmd->args : "", cmd->summary);
-    if (cmd->details != NULL)
-        printf("\n%s\n", cmd->details);
-    printf("\noptions:\n");
-    for (const struct tg_opt *o = cmd->opts; o != NULL && o->kind != TG_OPT_END; o++) {
-        char left[64];
+    static const struct tg_opt help = {.name = "help", .help = "show this text"};
+    bool args = cmd->args != NULL && cmd->args[0] != '\0';
 
-        (void)snprintf(left, sizeof(left), "--%s%s%s%s", o->name, o->arg != NULL ? " " : "",
-                       o->arg != NULL ? o->arg : "", o->kind == TG_OPT_LIST ? " ..." : "");
-        printf("  %-28s %s%s\n", left, o->help != NULL ? o->help : "",
-               o->required ? " (required)" : "");
-    }
-    printf("  %-28s %s\n", "--help", "show this text");
+    printf("Usage: %s%s%s%s%s [options]\n\n", prog, cmd->name[0] != '\0' ? " " : "", cmd->name,
+           args ? " " : "", args ? cmd->args : "");
+    print_wrapped(cmd->summary, 0, 0);
+    if (cmd->details != NULL)
+        printf("\n%s%s", cmd->details, cmd->details[strlen(cmd->details) - 1] == '\n' ? "" : "\n");
+    printf("\nOptions:\n");
+    for (const struct tg_opt *o = cmd->opts; o != NULL && o->kind != TG_OPT_END; o++)
+        print_option(o);
+    print_option(&help);
 }

@@ -25,7 +25,7 @@ static const struct tg_opt OPTS[] = {
     {"out", TG_OPT_STR, offsetof(struct grant, out), true, "G.tgrant", "grant to write (replaced if it exists)"},
     {"not-before", TG_OPT_STR, offsetof(struct grant, not_before), false, "TIME", "valid from then (default: 5 minutes ago)"},
     {"not-after", TG_OPT_STR, offsetof(struct grant, not_after), false, "TIME", "valid until then (default: +365d)"},
-    {"trust", TG_OPT_LIST, offsetof(struct grant, trust), false, "PUB", "the package's author, if that is not your own signing key (repeatable)"},
+    {"trust", TG_OPT_LIST, offsetof(struct grant, trust), false, "PUB", "the package's author, if that is not your own signing key"},
     CLI_OPT_PASSPHRASE(struct grant),
     {"key-passphrase-file", TG_OPT_STR, offsetof(struct grant, key_passphrase_file), false, "FILE", "passphrase of --key, if it is not that of --signing-key"},
     CLI_OPT_END,

@@ -84,6 +84,9 @@ static enum tg_rc passphrase(const char *path, const char *file, struct tg_buf *
     TG_AUTO(tg_buf_done) struct tg_buf pem = TG_BUF_SECRET(TG_KEYFILE_MAX);
 
     TG_TRY(tg_file_read(path, &pem, err));
+    if (strstr(tg_buf_cstr(&pem), "PUBLIC KEY-----") != NULL)
+        return TG_FAIL(err, TG_E_FORMAT, "%s: is a public key; the private one is needed here",
+                       path);
     if (!tg_keyfile_encrypted(tg_buf_view(&pem)))
         return TG_OK;
     if (file != NULL)

@@ -26,13 +26,16 @@ static const struct row ROWS[] = {
     {"Trust stores",      &cli_trust_init  },
     {NULL,                &cli_trust_add   },
     {NULL,                &cli_trust_remove},
+    {NULL,                &cli_trust_sign  },
     {NULL,                &cli_trust_show  },
     {"Platform",          &cli_login       },
     {NULL,                &cli_publish     },
     {NULL,                &cli_deploy      },
     {NULL,                &cli_status      },
     {NULL,                &cli_audit       },
+#ifdef TG_CLI_PREDICT
     {"Device",            &cli_predict     },
+#endif
 };
 
 static const char HELP_TAIL[] =

@@ -35,7 +35,7 @@ struct cli_trust_opts {
 
 #define CLI_OPT_TRUST(type, member)                                                                \
     {"trust", TG_OPT_LIST, offsetof(type, member.trust),                                           \
-     false,   "PUB",       "believe signatures of this key (repeatable)"},                         \
+     false,   "PUB",       "believe signatures of this key"},                                      \
         {"trust-store", TG_OPT_STR, offsetof(type, member.store),                                  \
          false,         "FILE",     "believe the keys of this trust store instead"},               \
     {                                                                                              \

@@ -296,7 +296,7 @@ enum tg_rc tg_dispatch(void *arg, const struct tg_http_req *req, struct tg_http_
                         .now = req->now,
                         .problem = TG_PROBLEM_COUNT};
     uint8_t id[8];
-    unsigned allow = 0;
+    struct tg_route_found found;
 
     TG_TRY(tg_arena_new(ARENA_MAX, &arena));
     TG_TRY(tg_random(id, sizeof(id)));
@@ -305,12 +305,14 @@ enum tg_rc tg_dispatch(void *arg, const struct tg_http_req *req, struct tg_http_
     char *into = tg_arena_alloc(arena, strlen(req->target->path) + 1, 1);
     if (into == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    enum tg_rc rc = tg_route_match(w->listener, req->method, req->target->path, into, c.params,
-                                   &c.route, &allow);
+    const struct tg_route_query q = {w->listener, req->method, req->target->path};
+    enum tg_rc rc = tg_route_match(&q, into, &found);
     if (rc != TG_OK) {
-        refuse_unrouted(&c, rc, allow);
+        refuse_unrouted(&c, rc, found.allow);
         return TG_OK;
     }
+    c.route = found.route;
+    memcpy(c.params, found.params, sizeof(c.params));
     rc = serve(&c, err);
     if (rc != TG_OK)
         fail(&c, rc, err);
@@ -320,14 +322,12 @@ enum tg_rc tg_dispatch(void *arg, const struct tg_http_req *req, struct tg_http_
 uint64_t tg_dispatch_limit(void *arg, enum tg_http_method method, const char *path, void *listener)
 {
     const struct tg_worker *w = arg;
-    const char *params[TG_ROUTE_PARAMS_MAX];
-    const struct tg_route *route;
+    const struct tg_route_query q = {w->listener, method, path};
+    struct tg_route_found found;
     char into[TG_HTTP_TARGET_MAX + 1];
-    unsigned allow;
 
     (void)listener;
-    if (strlen(path) > TG_HTTP_TARGET_MAX ||
-        tg_route_match(w->listener, method, path, into, params, &route, &allow) != TG_OK)
+    if (strlen(path) > TG_HTTP_TARGET_MAX || tg_route_match(&q, into, &found) != TG_OK)
         return TG_WIRE_BODY_MAX; /* answered 404 or 405 */
-    return route->body_max;
+    return found.route->body_max;
 }

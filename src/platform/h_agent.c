@@ -15,21 +15,15 @@
 
 #define LIVE_CERTIFICATES_MAX 8
 
-static void bufp(struct tg_buf *b)
-{
-    tg_buf_done(b);
-}
-
 /* ---- certificates ---- */
 
 static enum tg_rc issue(struct tg_call *c, const char *csr, const char *device,
                         struct tg_certificate_row *row, const char **pem, struct tg_err *err)
 {
-    TG_AUTO(bufp) struct tg_buf cert = TG_BUF_INIT(TG_WIRE_PEM_MAX);
-    struct tg_x509_facts facts;
+    TG_AUTO(tg_issued_done) struct tg_issued cert = {.pem = TG_BUF_INIT(TG_WIRE_PEM_MAX)};
+    const struct tg_x509_device_opts opts = {device, c->now, TG_X509_DEVICE_DAYS};
 
-    enum tg_rc rc =
-        tg_keys_device_cert(c->p->keys, tg_bytes_str(csr), device, c->now, &cert, &facts, err);
+    enum tg_rc rc = tg_keys_device_cert(c->p->keys, tg_bytes_str(csr), &opts, &cert, err);
     if (rc == TG_E_FORMAT || rc == TG_E_AUTH || rc == TG_E_UNSUPPORTED) {
         tg_err_wrap(err, "csr");
         c->problem = TG_PROBLEM_BAD_REQUEST;
@@ -37,9 +31,9 @@ static enum tg_rc issue(struct tg_call *c, const char *csr, const char *device,
     }
     TG_TRY(rc);
     *row = (struct tg_certificate_row){
-        .device = device, .issued_at = c->now, .not_after = facts.not_after};
-    TG_TRY(tg_call_text(c, &row->serial, err, "%s", facts.serial));
-    *pem = tg_arena_strndup(c->arena, tg_buf_cstr(&cert), cert.n);
+        .device = device, .issued_at = c->now, .not_after = cert.facts.not_after};
+    TG_TRY(tg_call_text(c, &row->serial, err, "%s", cert.facts.serial));
+    *pem = tg_arena_strndup(c->arena, tg_buf_cstr(&cert.pem), cert.pem.n);
     return *pem != NULL ? TG_OK : TG_FAIL(err, TG_E_NOMEM, "out of memory");
 }
 
@@ -341,8 +335,8 @@ enum tg_rc tg_h_checkin(struct tg_call *c, struct tg_err *err)
 
     TG_TRY(tg_call_body(c, &tg_wire_checkin, &in, err));
     beat(c, &in);
-    enum tg_rc rc =
-        tg_directive_get(c->db, c->who.id, c->who.kem_key_id, &tg_ends, c->arena, &d, err);
+    const struct tg_directive_query q = {c->who.id, c->who.kem_key_id, tg_ends};
+    enum tg_rc rc = tg_directive_get(c->db, &q, c->arena, &d, err);
     if (rc == TG_OK)
         rc = offer(c, &d, &ready, err);
     if (rc == TG_OK && ready) {

@@ -181,35 +181,44 @@ void tg_keys_close(struct tg_keys *k)
     tg_free(k);
 }
 
-TG_RC tg_keys_server_cert(struct tg_keys *k, const char *const *names, size_t names_n, int64_t now,
-                          struct tg_buf *cert_pem, struct tg_buf *key_pem, struct tg_err *err)
+void tg_tls_pair_done(struct tg_tls_pair *p)
+{
+    tg_buf_done(&p->cert);
+    tg_buf_done(&p->key);
+}
+
+void tg_issued_done(struct tg_issued *i)
+{
+    tg_buf_done(&i->pem);
+}
+
+TG_RC tg_keys_server_cert(struct tg_keys *k, const struct tg_opt_list *names, int64_t now,
+                          struct tg_tls_pair *out, struct tg_err *err)
 {
     TG_AUTO(tg_x509_key_freep) struct tg_x509_key *key = NULL;
     const struct tg_x509_server_opts opts = {
         .cn = "tensorguard-platform",
-        .names = names,
-        .names_n = names_n,
+        .names = names->v,
+        .names_n = names->n,
         .now = now,
         .days = SERVER_DAYS,
     };
 
     TG_TRY(tg_x509_key_make(&key, err));
-    TG_TRY(tg_x509_key_to_pem(key, key_pem, err));
+    TG_TRY(tg_x509_key_to_pem(key, &out->key, err));
     pthread_mutex_lock(&k->ca_lock);
-    enum tg_rc rc = tg_x509_issue_server(k->server_ca, key, &opts, cert_pem, err);
+    enum tg_rc rc = tg_x509_issue_server(k->server_ca, key, &opts, &out->cert, err);
     pthread_mutex_unlock(&k->ca_lock);
     return rc;
 }
 
-TG_RC tg_keys_device_cert(struct tg_keys *k, struct tg_bytes csr, const char *device_id,
-                          int64_t now, struct tg_buf *cert_pem, struct tg_x509_facts *facts,
+TG_RC tg_keys_device_cert(struct tg_keys *k, struct tg_bytes csr,
+                          const struct tg_x509_device_opts *opts, struct tg_issued *out,
                           struct tg_err *err)
 {
-    const struct tg_x509_device_opts opts = {device_id, now, TG_X509_DEVICE_DAYS};
-
     pthread_mutex_lock(&k->ca_lock);
-    enum tg_rc rc = tg_x509_issue_device(k->device_ca, csr, &opts, cert_pem, err);
+    enum tg_rc rc = tg_x509_issue_device(k->device_ca, csr, opts, &out->pem, err);
     pthread_mutex_unlock(&k->ca_lock);
     TG_TRY(rc);
-    return tg_x509_facts_pem(tg_buf_view(cert_pem), facts, err);
+    return tg_x509_facts_pem(tg_buf_view(&out->pem), &out->facts, err);
 }

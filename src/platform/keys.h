@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/opt.h"
 #include "crypto/kem.h"
 #include "crypto/sign.h"
 #include "crypto/x509.h"
@@ -42,12 +43,32 @@ TG_RC tg_keys_open(const struct tg_keys_opts *opts, struct tg_keys **out, struct
 void tg_keys_close(struct tg_keys *k);
 TG_DEFINE_AUTO(struct tg_keys, tg_keys_closep, tg_keys_close);
 
-/* A fresh TLS key and certificate for our listeners; the key is only in memory. */
-TG_RC tg_keys_server_cert(struct tg_keys *k, const char *const *names, size_t names_n, int64_t now,
-                          struct tg_buf *cert_pem, struct tg_buf *key_pem, struct tg_err *err);
+/* A listener's certificate chain and its key. */
+struct tg_tls_pair {
+    struct tg_buf cert, key; /* PEM; TG_TLS_PAIR_INIT */
+};
+
+#define TG_TLS_PAIR_INIT                                                                           \
+    {                                                                                              \
+        TG_BUF_INIT(65536), TG_BUF_SECRET(65536)                                                   \
+    }
+void tg_tls_pair_done(struct tg_tls_pair *p);
+
+/* A fresh TLS key and certificate for these DNS names and addresses; the key is only in memory. */
+TG_RC tg_keys_server_cert(struct tg_keys *k, const struct tg_opt_list *names, int64_t now,
+                          struct tg_tls_pair *out, struct tg_err *err);
+
+/* A certificate that was issued. */
+struct tg_issued {
+    struct tg_buf pem;
+    struct tg_x509_facts facts;
+};
+
+void tg_issued_done(struct tg_issued *i);
+
 /* A device certificate for the key in a request. */
-TG_RC tg_keys_device_cert(struct tg_keys *k, struct tg_bytes csr, const char *device_id,
-                          int64_t now, struct tg_buf *cert_pem, struct tg_x509_facts *facts,
+TG_RC tg_keys_device_cert(struct tg_keys *k, struct tg_bytes csr,
+                          const struct tg_x509_device_opts *opts, struct tg_issued *out,
                           struct tg_err *err);
 
 /* Seal bytes to a KEM key under a name, and open them again (RFC-style: KEM, HKDF, AEAD). out of

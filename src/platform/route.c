@@ -85,34 +85,31 @@ static bool matches(const char *pattern, char *const segments[], size_t n,
     return i == n;
 }
 
-TG_RC tg_route_match(unsigned listener, enum tg_http_method method, const char *path, char *into,
-                     const char *params[TG_ROUTE_PARAMS_MAX], const struct tg_route **out,
-                     unsigned *allow)
+TG_RC tg_route_match(const struct tg_route_query *q, char *into, struct tg_route_found *out)
 {
+    enum tg_http_method method = q->method == TG_HTTP_HEAD ? TG_HTTP_GET : q->method;
     char *segments[SEGMENTS_MAX];
-    size_t len = strlen(path);
+    size_t len = strlen(q->path);
 
-    *allow = 0;
-    memcpy(into, path, len + 1);
-    if (path[0] != '/' || (len > 1 && path[len - 1] == '/'))
+    *out = (struct tg_route_found){.route = NULL};
+    memcpy(into, q->path, len + 1);
+    if (q->path[0] != '/' || (len > 1 && q->path[len - 1] == '/'))
         return TG_E_NOTFOUND;
     size_t n = split(into, segments, SEGMENTS_MAX);
     if (n > SEGMENTS_MAX)
         return TG_E_NOTFOUND;
-    if (method == TG_HTTP_HEAD)
-        method = TG_HTTP_GET;
     for (size_t i = 0; i < tg_routes_n; i++) {
         const struct tg_route *r = &tg_routes[i];
         const char *found[TG_ROUTE_PARAMS_MAX] = {NULL, NULL};
-        if ((r->listeners & listener) == 0 || !matches(r->pattern, segments, n, found))
+        if ((r->listeners & q->listener) == 0 || !matches(r->pattern, segments, n, found))
             continue;
         if (r->method != method) {
-            *allow |= 1U << r->method;
+            out->allow |= 1U << r->method;
             continue;
         }
-        memcpy(params, found, sizeof(found));
-        *out = r;
+        memcpy(out->params, found, sizeof(found));
+        out->route = r;
         return TG_OK;
     }
-    return *allow != 0 ? TG_E_UNSUPPORTED : TG_E_NOTFOUND;
+    return out->allow != 0 ? TG_E_UNSUPPORTED : TG_E_NOTFOUND;
 }

@@ -3,6 +3,7 @@
 #ifndef TG_PLATFORM_ROUTE_H
 #define TG_PLATFORM_ROUTE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,13 +49,23 @@ extern const size_t tg_routes_n;
 /* What a path parameter may look like; others don't match. */
 bool tg_route_param_ok(const char *name, size_t name_n, const char *value);
 
-/* Find the route for a decoded path. HEAD finds GET's. params: values in order, in `into` (at least
- * strlen(path) + 1 bytes).
- * @retval TG_E_NOTFOUND no such path   @retval TG_E_UNSUPPORTED the path exists, not with this
- * method: *allow has a bit (1 << method) for each that it takes */
-TG_RC tg_route_match(unsigned listener, enum tg_http_method method, const char *path, char *into,
-                     const char *params[TG_ROUTE_PARAMS_MAX], const struct tg_route **out,
-                     unsigned *allow);
+/* What is looked for: a decoded path, by a method, on one listener. */
+struct tg_route_query {
+    unsigned listener;
+    enum tg_http_method method;
+    const char *path;
+};
+
+/* What was found. */
+struct tg_route_found {
+    const struct tg_route *route;
+    const char *params[TG_ROUTE_PARAMS_MAX]; /* values in order, inside `into` */
+    unsigned allow; /* with TG_E_UNSUPPORTED: a bit (1 << method) for each method the path takes */
+};
+
+/* HEAD finds GET's. into: at least strlen(path) + 1 bytes, which params point into.
+ * @retval TG_E_NOTFOUND no such path   @retval TG_E_UNSUPPORTED it exists, not with this method */
+TG_RC tg_route_match(const struct tg_route_query *q, char *into, struct tg_route_found *out);
 
 /* The OpenAPI 3.1 document of the table. */
 TG_RC tg_openapi_make(struct tg_buf *out, struct tg_err *err);

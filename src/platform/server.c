@@ -114,17 +114,17 @@ static enum tg_rc write_endpoints(const struct tg_platform *p, const struct boun
 
 /* ---- threads ---- */
 
-static enum tg_rc make_tls(const struct tg_platform *p, unsigned listener, struct tg_buf *cert,
-                           struct tg_buf *key, struct tg_tls_opts *tls, struct tg_err *err)
+static enum tg_rc make_tls(const struct tg_platform *p, unsigned listener, struct tg_tls_pair *pair,
+                           struct tg_tls_opts *tls, struct tg_err *err)
 {
-    const char *names[NAMES_MAX] = {"localhost", "127.0.0.1", "::1"};
-    size_t n = 3;
+    const char *v[NAMES_MAX] = {"localhost", "127.0.0.1", "::1"};
+    struct tg_opt_list names = {v, 3};
 
-    for (size_t i = 0; i < p->config->names.n && n < TG_ARRAY_LEN(names); i++)
-        names[n++] = p->config->names.v[i];
-    TG_TRY(tg_keys_server_cert(p->keys, names, n, tg_clock_now(), cert, key, err));
-    tls->cert_pem = tg_buf_view(cert);
-    tls->key_pem = tg_buf_view(key);
+    for (size_t i = 0; i < p->config->names.n && names.n < NAMES_MAX; i++)
+        v[names.n++] = p->config->names.v[i];
+    TG_TRY(tg_keys_server_cert(p->keys, &names, tg_clock_now(), pair, err));
+    tls->cert_pem = tg_buf_view(&pair->cert);
+    tls->key_pem = tg_buf_view(&pair->key);
     tls->client_ca =
         listener == TG_LISTEN_DEVICES ? tg_buf_view(&p->keys->device_ca_pem) : TG_BYTES_NONE;
     return TG_OK;
@@ -133,12 +133,11 @@ static enum tg_rc make_tls(const struct tg_platform *p, unsigned listener, struc
 static void on_cert(void *arg)
 {
     struct thread *t = arg;
-    TG_AUTO(bufp) struct tg_buf cert = TG_BUF_INIT(65536);
-    TG_AUTO(bufp) struct tg_buf key = TG_BUF_SECRET(65536);
+    TG_AUTO(tg_tls_pair_done) struct tg_tls_pair pair = TG_TLS_PAIR_INIT;
     struct tg_tls_opts tls;
     struct tg_err err = TG_ERR_INIT;
 
-    if (make_tls(t->worker.p, t->worker.listener, &cert, &key, &tls, &err) != TG_OK ||
+    if (make_tls(t->worker.p, t->worker.listener, &pair, &tls, &err) != TG_OK ||
         tg_http_server_retls(t->server, &tls, &err) != TG_OK)
         tg_log_err("platform.certificate", &err);
 }
@@ -174,8 +173,7 @@ static void on_done(void *arg, const struct tg_http_req *req, unsigned status)
 /* Everything a thread needs, made before it starts so that a failure stops the start. */
 static enum tg_rc prepare(struct thread *t, struct tg_err *err)
 {
-    TG_AUTO(bufp) struct tg_buf cert = TG_BUF_INIT(65536);
-    TG_AUTO(bufp) struct tg_buf key = TG_BUF_SECRET(65536);
+    TG_AUTO(tg_tls_pair_done) struct tg_tls_pair pair = TG_TLS_PAIR_INIT;
     bool devices = t->worker.listener == TG_LISTEN_DEVICES;
     const struct tg_http_server_opts opts = {.handler = tg_dispatch,
                                              .limit = tg_dispatch_limit,
@@ -191,7 +189,7 @@ static enum tg_rc prepare(struct thread *t, struct tg_err *err)
     TG_TRY(tg_store_connect(t->worker.p->store, &t->worker.db, err));
     TG_TRY(tg_loop_new(&t->loop, err));
     TG_TRY(tg_http_server_new(t->loop, &opts, &t->server, err));
-    TG_TRY(make_tls(t->worker.p, t->worker.listener, &cert, &key, &tls, err));
+    TG_TRY(make_tls(t->worker.p, t->worker.listener, &pair, &tls, err));
     const struct tg_http_listen_opts listen = {
         .tls = &tls, .max_connections = devices ? DEVICE_CONNECTIONS : PEOPLE_CONNECTIONS};
     int fd = t->fd;

@@ -10,7 +10,7 @@ static const struct tg_col token_col[] = {
     TG_COL_FIXED(T, hash),     TG_COL_BOOL(T, one_time), TG_COL_I64(T, created_at),
     TG_COL_I64(T, expires_at), TG_COL_I64(T, last_used), TG_COL_I64(T, ended_at),
 };
-static const struct tg_cols token_cols = TG_COLS(T, token_col);
+static const struct tg_cols token_cols = TG_COLS(T, token_col, "token");
 #undef T
 #define TOKEN "id, name, role, hash, one_time, created_at, expires_at, last_used, ended_at"
 
@@ -29,7 +29,7 @@ TG_RC tg_token_by_hash(struct tg_db *db, const uint8_t hash[32], struct tg_arena
                        struct tg_token_row *row, struct tg_err *err)
 {
     return tg_sql_one(db, TG_SQL("SELECT " TOKEN " FROM tokens WHERE hash = ?", tg_sql_b(hash, 32)),
-                      &token_cols, "token", arena, row, err);
+                      &token_cols, arena, row, err);
 }
 
 TG_RC tg_token_list(struct tg_db *db, const struct tg_page *page, struct tg_arena *arena,
@@ -80,7 +80,7 @@ static const struct tg_col audit_col[] = {
     TG_COL_STR(T, target), TG_COL_BYTES(T, package),   TG_COL_STR(T, outcome),
     TG_COL_STR(T, detail), TG_COL_FIXED(T, prev_hash), TG_COL_FIXED(T, hash),
 };
-static const struct tg_cols audit_cols = TG_COLS(T, audit_col);
+static const struct tg_cols audit_cols = TG_COLS(T, audit_col, "audit row");
 #undef T
 #define AUDIT                                                                                      \
     "seq, at, actor, name, address, action, target, package, outcome, detail, prev_hash, hash"

@@ -139,13 +139,13 @@ TG_RC tg_sql_list(struct tg_db *db, const struct tg_sql *q, const struct tg_cols
 }
 
 TG_RC tg_sql_one(struct tg_db *db, const struct tg_sql *q, const struct tg_cols *cols,
-                 const char *what, struct tg_arena *arena, void *row, struct tg_err *err)
+                 struct tg_arena *arena, void *row, struct tg_err *err)
 {
     struct tg_jlist rows = {NULL, 0};
 
     TG_TRY(tg_sql_list(db, q, cols, arena, &rows, err));
     if (rows.n == 0)
-        return TG_FAIL(err, TG_E_NOTFOUND, "%s: no such thing", what);
+        return TG_FAIL(err, TG_E_NOTFOUND, "%s: no such thing", cols->what);
     memcpy(row, rows.items, cols->row_size);
     return TG_OK;
 }
@@ -332,10 +332,10 @@ TG_RC tg_meta_get(struct tg_db *db, const char *key, struct tg_arena *arena, con
                   struct tg_err *err)
 {
     static const struct tg_col col[] = {TG_COL_STR(struct meta_row, value)};
-    static const struct tg_cols cols = TG_COLS(struct meta_row, col);
+    static const struct tg_cols cols = TG_COLS(struct meta_row, col, "row");
     struct meta_row row;
 
-    TG_TRY(tg_sql_one(db, TG_SQL("SELECT value FROM meta WHERE key = ?", tg_sql_t(key)), &cols, key,
+    TG_TRY(tg_sql_one(db, TG_SQL("SELECT value FROM meta WHERE key = ?", tg_sql_t(key)), &cols,
                       arena, &row, err));
     *value = row.value;
     return TG_OK;

@@ -19,7 +19,7 @@ static const struct tg_col deployment_col[] = {
     TG_COL_STR(T, model),
     TG_COL_STR(T, version),
 };
-static const struct tg_cols deployment_cols = TG_COLS(T, deployment_col);
+static const struct tg_cols deployment_cols = TG_COLS(T, deployment_col, "deployment");
 #undef T
 #define OWN                                                                                        \
     "id, seq, h, fleet, device, allow_rollback, state, created_at, created_by, document,"          \
@@ -50,7 +50,7 @@ TG_RC tg_deployment_get(struct tg_db *db, const char *id, struct tg_arena *arena
                         struct tg_deployment_row *row, struct tg_err *err)
 {
     return tg_sql_one(db, TG_SQL("SELECT " DEPLOYMENT " WHERE d.id = ?", tg_sql_t(id)),
-                      &deployment_cols, "deployment", arena, row, err);
+                      &deployment_cols, arena, row, err);
 }
 
 TG_RC tg_deployment_list(struct tg_db *db, const struct tg_deployment_filter *f,
@@ -93,7 +93,7 @@ TG_RC tg_deployment_counts(struct tg_db *db, const char *id, struct tg_arena *ar
 {
     static const struct tg_col col[] = {TG_COL_INT(struct tg_state_count_row, state),
                                         TG_COL_U64(struct tg_state_count_row, n)};
-    static const struct tg_cols cols = TG_COLS(struct tg_state_count_row, col);
+    static const struct tg_cols cols = TG_COLS(struct tg_state_count_row, col, "row");
 
     return tg_sql_list(
         db,
@@ -165,7 +165,7 @@ static const struct tg_col update_col[] = {
     TG_COL_INT(T, state),      TG_COL_STR(T, code),       TG_COL_STR(T, reason),
     TG_COL_U64(T, seq),        TG_COL_I64(T, updated_at),
 };
-static const struct tg_cols update_cols = TG_COLS(T, update_col);
+static const struct tg_cols update_cols = TG_COLS(T, update_col, "update");
 #undef T
 #define UPDATE                                                                                     \
     "u.deployment, u.device, v.name, u.state, u.code, u.reason, u.seq, u.updated_at"               \
@@ -189,7 +189,7 @@ TG_RC tg_update_get(struct tg_db *db, const char *deployment, const char *device
     return tg_sql_one(db,
                       TG_SQL("SELECT " UPDATE " WHERE u.deployment = ? AND u.device = ?",
                              tg_sql_t(deployment), tg_sql_t(device)),
-                      &update_cols, "update", arena, row, err);
+                      &update_cols, arena, row, err);
 }
 
 TG_RC tg_update_set(struct tg_db *db, const struct tg_update_row *was,
@@ -213,11 +213,10 @@ static const struct tg_col directive_col[] = {
     TG_COL_U64(T, seq),         TG_COL_STR(T, reason),    TG_COL_FIXED(T, document_sha256),
     TG_COL_I64(T, document_at),
 };
-static const struct tg_cols directive_cols = TG_COLS(T, directive_col);
+static const struct tg_cols directive_cols = TG_COLS(T, directive_col, "update");
 #undef T
 
-TG_RC tg_directive_get(struct tg_db *db, const char *device, const uint8_t kem_key_id[16],
-                       const struct tg_update_ends *ends, struct tg_arena *arena,
+TG_RC tg_directive_get(struct tg_db *db, const struct tg_directive_query *q, struct tg_arena *arena,
                        struct tg_directive_row *row, struct tg_err *err)
 {
     return tg_sql_one(
@@ -229,9 +228,9 @@ TG_RC tg_directive_get(struct tg_db *db, const char *device, const uint8_t kem_k
                " JOIN packages p ON p.h = d.h JOIN fleets f ON f.name = d.fleet"
                " WHERE u.device = ? AND u.state <> ? AND u.state <> ? AND d.state = 0"
                " ORDER BY u.deployment_seq DESC LIMIT 1",
-               tg_sql_b(kem_key_id, 16), tg_sql_t(device), tg_sql_i(ends->superseded),
-               tg_sql_i(ends->cancelled)),
-        &directive_cols, "update", arena, row, err);
+               tg_sql_b(q->kem_key_id, 16), tg_sql_t(q->device), tg_sql_i(q->ends.superseded),
+               tg_sql_i(q->ends.cancelled)),
+        &directive_cols, arena, row, err);
 }
 
 TG_RC tg_update_concerns(struct tg_db *db, const char *device, const uint8_t h[32],

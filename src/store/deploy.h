@@ -100,9 +100,14 @@ struct tg_directive_row {
     int64_t document_at;
 };
 
+struct tg_directive_query {
+    const char *device;
+    const uint8_t *kem_key_id; /* 16 bytes */
+    struct tg_update_ends ends;
+};
+
 /* @retval TG_E_NOTFOUND nothing to do */
-TG_RC tg_directive_get(struct tg_db *db, const char *device, const uint8_t kem_key_id[16],
-                       const struct tg_update_ends *ends, struct tg_arena *arena,
+TG_RC tg_directive_get(struct tg_db *db, const struct tg_directive_query *q, struct tg_arena *arena,
                        struct tg_directive_row *row, struct tg_err *err);
 /* May this device have this package: was it offered, and is it not over? */
 TG_RC tg_update_concerns(struct tg_db *db, const char *device, const uint8_t h[32],

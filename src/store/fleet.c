@@ -7,7 +7,7 @@ static const struct tg_col fleet_col[] = {
     TG_COL_STR(T, name),       TG_COL_STR(T, description), TG_COL_INT(T, grants),
     TG_COL_I64(T, created_at), TG_COL_U64(T, devices),     TG_COL_STR(T, deployment),
 };
-static const struct tg_cols fleet_cols = TG_COLS(T, fleet_col);
+static const struct tg_cols fleet_cols = TG_COLS(T, fleet_col, "fleet");
 #undef T
 #define FLEET                                                                                      \
     "f.name, f.description, f.grants, f.created_at,"                                               \
@@ -37,7 +37,7 @@ TG_RC tg_fleet_get(struct tg_db *db, const char *name, struct tg_arena *arena,
                    struct tg_fleet_row *row, struct tg_err *err)
 {
     return tg_sql_one(db, TG_SQL("SELECT " FLEET " FROM fleets f WHERE f.name = ?", tg_sql_t(name)),
-                      &fleet_cols, "fleet", arena, row, err);
+                      &fleet_cols, arena, row, err);
 }
 
 TG_RC tg_fleet_list(struct tg_db *db, const struct tg_page *page, struct tg_arena *arena,
@@ -56,7 +56,7 @@ static const struct tg_col enrolment_col[] = {
     TG_COL_I64(T, created_at), TG_COL_I64(T, expires_at), TG_COL_STR(T, note),
     TG_COL_I64(T, used_at),    TG_COL_STR(T, device),
 };
-static const struct tg_cols enrolment_cols = TG_COLS(T, enrolment_col);
+static const struct tg_cols enrolment_cols = TG_COLS(T, enrolment_col, "enrolment token");
 #undef T
 #define ENROLMENT "id, fleet, hash, created_at, expires_at, note, used_at, device"
 
@@ -76,7 +76,7 @@ TG_RC tg_enrolment_by_hash(struct tg_db *db, const uint8_t hash[32], struct tg_a
 {
     return tg_sql_one(
         db, TG_SQL("SELECT " ENROLMENT " FROM enrolments WHERE hash = ?", tg_sql_b(hash, 32)),
-        &enrolment_cols, "enrolment token", arena, row, err);
+        &enrolment_cols, arena, row, err);
 }
 
 TG_RC tg_enrolment_list(struct tg_db *db, const struct tg_page *page, struct tg_arena *arena,
@@ -127,7 +127,7 @@ static const struct tg_col device_col[] = {
     TG_COL_INT(T, update_state),
     TG_COL_STR(T, update_reason),
 };
-static const struct tg_cols device_cols = TG_COLS(T, device_col);
+static const struct tg_cols device_cols = TG_COLS(T, device_col, "device");
 #undef T
 
 /* One of a device's newest certificate / newest update. */
@@ -137,11 +137,14 @@ static const struct tg_cols device_cols = TG_COLS(T, device_col);
 #define NEWEST_UPDATE(column)                                                                      \
     "(SELECT u." column                                                                            \
     " FROM updates u WHERE u.device = d.id ORDER BY u.deployment_seq DESC LIMIT 1)"
-#define DEVICE                                                                                     \
-    "d.id, d.name, d.fleet, d.state, d.enrolled_at, d.last_seen, d.kem_key_id, d.kem_public_key,"  \
-    " d.agent_version, d.separation, d.running, d.status, d.reason, " NEWEST_CERT(                 \
-        "serial") ", " NEWEST_CERT("not_after") ", " NEWEST_UPDATE("deployment") ","               \
-                                                                                 " " NEWEST_UPDATE("state") ", " NEWEST_UPDATE("reason")
+#define DEVICE                                                                                                   \
+    "d.id, d.name, d.fleet, d.state, d.enrolled_at, d.last_seen, d.kem_key_id, d.kem_public_key,"                \
+    " d.agent_version, d.separation, d.running, d.status, d.reason, " NEWEST_CERT(                               \
+        "serial") ", " NEWEST_CERT("not_after") ", " NEWEST_UPDATE("deployment") ","                             \
+                                                                                 " " NEWEST_UPDATE(              \
+                                                                                     "state") ","                \
+                                                                                              " " NEWEST_UPDATE( \
+                                                                                                  "reason")
 
 TG_RC tg_device_add(struct tg_db *db, const struct tg_device_row *r, struct tg_err *err)
 {
@@ -162,7 +165,7 @@ TG_RC tg_device_get(struct tg_db *db, const char *id, struct tg_arena *arena,
                     struct tg_device_row *row, struct tg_err *err)
 {
     return tg_sql_one(db, TG_SQL("SELECT " DEVICE " FROM devices d WHERE d.id = ?", tg_sql_t(id)),
-                      &device_cols, "device", arena, row, err);
+                      &device_cols, arena, row, err);
 }
 
 TG_RC tg_device_list(struct tg_db *db, const char *fleet, const struct tg_page *page,
@@ -215,7 +218,7 @@ static const struct tg_col certificate_col[] = {
     TG_COL_I64(T, not_after), TG_COL_STR(T, name),         TG_COL_STR(T, fleet),
     TG_COL_INT(T, state),     TG_COL_FIXED(T, kem_key_id),
 };
-static const struct tg_cols certificate_cols = TG_COLS(T, certificate_col);
+static const struct tg_cols certificate_cols = TG_COLS(T, certificate_col, "certificate");
 #undef T
 
 TG_RC tg_certificate_add(struct tg_db *db, const struct tg_certificate_row *r, struct tg_err *err)
@@ -237,7 +240,7 @@ TG_RC tg_certificate_get(struct tg_db *db, const char *serial, struct tg_arena *
                " d.kem_key_id FROM certificates c JOIN devices d ON d.id = c.device"
                " WHERE c.serial = ?",
                tg_sql_t(serial)),
-        &certificate_cols, "certificate", arena, row, err);
+        &certificate_cols, arena, row, err);
 }
 
 TG_RC tg_certificate_count(struct tg_db *db, const char *device, int64_t now, int64_t *n,
@@ -257,7 +260,7 @@ TG_RC tg_counts_get(struct tg_db *db, struct tg_arena *arena, struct tg_counts_r
         TG_COL_U64(struct tg_counts_row, packages), TG_COL_U64(struct tg_counts_row, deployments),
         TG_COL_U64(struct tg_counts_row, audit),
     };
-    static const struct tg_cols cols = TG_COLS(struct tg_counts_row, col);
+    static const struct tg_cols cols = TG_COLS(struct tg_counts_row, col, "row");
 
     return tg_sql_one(db,
                       TG_SQL0("SELECT (SELECT COUNT(*) FROM devices WHERE state = 0),"
@@ -265,5 +268,5 @@ TG_RC tg_counts_get(struct tg_db *db, struct tg_arena *arena, struct tg_counts_r
                               " (SELECT COUNT(*) FROM packages),"
                               " (SELECT COUNT(*) FROM deployments WHERE state = 0),"
                               " (SELECT COALESCE(MAX(seq), 0) FROM audit)"),
-                      &cols, "counts", arena, row, err);
+                      &cols, arena, row, err);
 }

@@ -9,7 +9,7 @@ static const struct tg_col upload_col[] = {
     TG_COL_U64(T, parts),     TG_COL_I64(T, created_at), TG_COL_I64(T, expires_at),
     TG_COL_BYTES(T, package), TG_COL_U64(T, received),
 };
-static const struct tg_cols upload_cols = TG_COLS(T, upload_col);
+static const struct tg_cols upload_cols = TG_COLS(T, upload_col, "upload");
 #undef T
 
 TG_RC tg_upload_add(struct tg_db *db, const struct tg_upload_row *r, struct tg_err *err)
@@ -34,7 +34,7 @@ TG_RC tg_upload_get(struct tg_db *db, const char *id, struct tg_arena *arena,
                " package, (SELECT COUNT(*) FROM upload_parts p WHERE p.upload = uploads.id)"
                " FROM uploads WHERE id = ?",
                tg_sql_t(id)),
-        &upload_cols, "upload", arena, row, err);
+        &upload_cols, arena, row, err);
 }
 
 TG_RC tg_upload_open_count(struct tg_db *db, const char *owner, int64_t *n, struct tg_err *err)
@@ -48,7 +48,7 @@ TG_RC tg_upload_stale(struct tg_db *db, int64_t now, struct tg_arena *arena, str
                       struct tg_err *err)
 {
     static const struct tg_col col[] = {TG_COL_STR(struct tg_id_row, id)};
-    static const struct tg_cols cols = TG_COLS(struct tg_id_row, col);
+    static const struct tg_cols cols = TG_COLS(struct tg_id_row, col, "row");
 
     return tg_sql_list(
         db,
@@ -77,7 +77,7 @@ TG_RC tg_upload_delete(struct tg_db *db, const char *id, struct tg_err *err)
 
 #define T struct tg_part_row
 static const struct tg_col part_col[] = {TG_COL_U64(T, part), TG_COL_FIXED(T, sha256)};
-static const struct tg_cols part_cols = TG_COLS(T, part_col);
+static const struct tg_cols part_cols = TG_COLS(T, part_col, "part");
 #undef T
 
 TG_RC tg_part_add(struct tg_db *db, const char *upload, const struct tg_part_row *r,
@@ -95,7 +95,7 @@ TG_RC tg_part_get(struct tg_db *db, const char *upload, uint64_t part, struct tg
     return tg_sql_one(db,
                       TG_SQL("SELECT part, sha256 FROM upload_parts WHERE upload = ? AND part = ?",
                              tg_sql_t(upload), tg_sql_u(part)),
-                      &part_cols, "part", arena, row, err);
+                      &part_cols, arena, row, err);
 }
 
 TG_RC tg_part_missing(struct tg_db *db, const struct tg_upload_row *upload, uint64_t limit,
@@ -103,7 +103,7 @@ TG_RC tg_part_missing(struct tg_db *db, const struct tg_upload_row *upload, uint
 {
     static const struct tg_col col[] = {TG_COL_U64(struct tg_part_range_row, first),
                                         TG_COL_U64(struct tg_part_range_row, last)};
-    static const struct tg_cols cols = TG_COLS(struct tg_part_range_row, col);
+    static const struct tg_cols cols = TG_COLS(struct tg_part_range_row, col, "row");
 
     /* Gaps between neighbours, with -1 and `parts` as the fence posts. */
     return tg_sql_list(db,
@@ -125,7 +125,7 @@ static const struct tg_col package_col[] = {
     TG_COL_STR(T, fleets),     TG_COL_STR(T, signers),     TG_COL_U64(T, recipients),
     TG_COL_BOOL(T, vault),     TG_COL_I64(T, uploaded_at), TG_COL_STR(T, uploaded_by),
 };
-static const struct tg_cols package_cols = TG_COLS(T, package_col);
+static const struct tg_cols package_cols = TG_COLS(T, package_col, "package");
 #undef T
 #define PACKAGE                                                                                    \
     "h, seq, blob_sha256, blob_size, model, version, format, sequence, floor, created_at,"         \
@@ -163,7 +163,7 @@ TG_RC tg_package_get(struct tg_db *db, const uint8_t h[32], struct tg_arena *are
                      struct tg_package_row *row, struct tg_err *err)
 {
     return tg_sql_one(db, TG_SQL("SELECT " PACKAGE " FROM packages WHERE h = ?", tg_sql_b(h, 32)),
-                      &package_cols, "package", arena, row, err);
+                      &package_cols, arena, row, err);
 }
 
 TG_RC tg_package_by_blob(struct tg_db *db, const uint8_t sha256[32], struct tg_arena *arena,
@@ -171,7 +171,7 @@ TG_RC tg_package_by_blob(struct tg_db *db, const uint8_t sha256[32], struct tg_a
 {
     return tg_sql_one(
         db, TG_SQL("SELECT " PACKAGE " FROM packages WHERE blob_sha256 = ?", tg_sql_b(sha256, 32)),
-        &package_cols, "blob", arena, row, err);
+        &package_cols, arena, row, err);
 }
 
 TG_RC tg_package_list(struct tg_db *db, const char *model, const struct tg_page *page,

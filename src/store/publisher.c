@@ -7,7 +7,7 @@ static const struct tg_col publisher_col[] = {
     TG_COL_FIXED(T, key_id), TG_COL_STR(T, name),       TG_COL_STR(T, public_key),
     TG_COL_STR(T, models),   TG_COL_I64(T, created_at),
 };
-static const struct tg_cols publisher_cols = TG_COLS(T, publisher_col);
+static const struct tg_cols publisher_cols = TG_COLS(T, publisher_col, "publisher");
 #undef T
 #define PUBLISHER "key_id, name, public_key, models, created_at"
 
@@ -25,7 +25,7 @@ TG_RC tg_publisher_get(struct tg_db *db, const uint8_t key_id[16], struct tg_are
 {
     return tg_sql_one(
         db, TG_SQL("SELECT " PUBLISHER " FROM publishers WHERE key_id = ?", tg_sql_b(key_id, 16)),
-        &publisher_cols, "publisher", arena, row, err);
+        &publisher_cols, arena, row, err);
 }
 
 TG_RC tg_publisher_list(struct tg_db *db, const struct tg_page *page, struct tg_arena *arena,
@@ -54,7 +54,7 @@ static const struct tg_col grant_col[] = {
     TG_COL_FIXED(T, kem_key_id), TG_COL_FIXED(T, granter), TG_COL_BOOL(T, vault),
     TG_COL_I64(T, issued_at),    TG_COL_I64(T, not_after), TG_COL_BYTES(T, document),
 };
-static const struct tg_cols grant_cols = TG_COLS(T, grant_col);
+static const struct tg_cols grant_cols = TG_COLS(T, grant_col, "grant");
 #undef T
 #define GRANT "kem_key_id, granter, vault, issued_at, not_after, document"
 
@@ -79,7 +79,7 @@ TG_RC tg_grant_get(struct tg_db *db, const uint8_t h[32], const uint8_t kem_key_
     return tg_sql_one(db,
                       TG_SQL("SELECT " GRANT " FROM grants WHERE h = ? AND kem_key_id = ?",
                              tg_sql_b(h, 32), tg_sql_b(kem_key_id, 16)),
-                      &grant_cols, "grant", arena, row, err);
+                      &grant_cols, arena, row, err);
 }
 
 TG_RC tg_grant_list(struct tg_db *db, const uint8_t h[32], const struct tg_page *page,

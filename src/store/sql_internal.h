@@ -82,11 +82,12 @@ struct tg_cols {
     const struct tg_col *v;
     size_t n;
     size_t row_size;
+    const char *what; /* one such row, in words */
 };
 
-#define TG_COLS(t, table)                                                                          \
+#define TG_COLS(t, table, name)                                                                    \
     {                                                                                              \
-        (table), TG_ARRAY_LEN(table), sizeof(t)                                                    \
+        (table), TG_ARRAY_LEN(table), sizeof(t), (name)                                            \
     }
 #define TG_SQL_ARGS(...)                                                                           \
     (const struct tg_sqlv[]){__VA_ARGS__},                                                         \
@@ -111,7 +112,7 @@ TG_RC tg_sql_exec_one(struct tg_db *db, const struct tg_sql *q, const char *what
 /* The first row. row is untouched unless TG_OK. @retval TG_E_NOTFOUND err: "<what>: no such thing"
  */
 TG_RC tg_sql_one(struct tg_db *db, const struct tg_sql *q, const struct tg_cols *cols,
-                 const char *what, struct tg_arena *arena, void *row, struct tg_err *err);
+                 struct tg_arena *arena, void *row, struct tg_err *err);
 /* All rows, as an array of structs in the arena. */
 TG_RC tg_sql_list(struct tg_db *db, const struct tg_sql *q, const struct tg_cols *cols,
                   struct tg_arena *arena, struct tg_jlist *out, struct tg_err *err);

@@ -18,7 +18,7 @@ deps: ## install or build what TensorGuard stands on (safe to repeat)
 	@tools/deps.sh build test
 
 build: deps ## compile the programs into $(BUILD)/
-	@tools/build.sh "$(BUILD)"
+	@tools/build.sh "$(BUILD)" --prefix "$(PREFIX)"
 
 demo: build ## watch the whole way of a model: keys, build, publish, deploy, verify, predict
 	@TENSORGUARD_BUILD="$(BUILD)" $(PYTHON) examples/perception-net/demo.py
@@ -38,8 +38,7 @@ bench: build ## measure, beside age and openssl: a table and $(BUILD)/bench.json
 	@tools/deps.sh build test bench
 	@TENSORGUARD_BUILD="$(BUILD)" $(PYTHON) tests/bench/run.py
 
-install: deps ## install into $(DESTDIR)$(PREFIX)
-	@tools/build.sh "$(BUILD)" --prefix "$(PREFIX)"
+install: build ## install into $(DESTDIR)$(PREFIX)
 	@DESTDIR="$(DESTDIR)" tools/install.sh "$(BUILD)"
 
 uninstall: ## remove what install put there

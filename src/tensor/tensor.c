@@ -68,7 +68,7 @@ void tg_shape_text(const struct tg_shape *s, char out[TG_SHAPE_TEXT])
 
 bool tg_shape_eq(const struct tg_shape *a, const struct tg_shape *b)
 {
-    return a->n == b->n && (a->n == 0 || memcmp(a->d, b->d, a->n * sizeof(a->d[0])) == 0);
+    return a->n == b->n && tg_mem_eq(a->d, b->d, a->n * sizeof(a->d[0]));
 }
 
 uint32_t tg_get_le32(const uint8_t in[4])

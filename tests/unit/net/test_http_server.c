@@ -410,6 +410,13 @@ static void a_file_that_shrank_breaks_the_connection(void **state)
     (void)close(fd);
 }
 
+/* AddressSanitizer keeps 256 MiB of what was freed: then the bound only says "not the whole file". */
+#if defined(__SANITIZE_ADDRESS__)
+static const uint64_t resident_max_kib = 512 * 1024;
+#else
+static const uint64_t resident_max_kib = 16 * 1024;
+#endif
+
 static uint64_t resident_kib(void)
 {
     char line[256];
@@ -453,7 +460,7 @@ static void a_gibibyte_streams_in_little_memory(void **state)
     assert_ok(tg_http_client_do(c, &call, &a, &err));
     assert_int_equal(a.status, 200);
     assert_true(got.n == fx.file_size);
-    assert_true(resident_kib() - before < 16 * 1024);
+    assert_true(resident_kib() - before < resident_max_kib);
     tg_http_answer_done(&a);
     tg_http_client_free(c);
 }

@@ -275,8 +275,13 @@ static bool absent(const struct tg_jfield *f, const void *at)
 {
     struct tg_jlist l;
     struct tg_bytes b;
+    const char *text;
     size_t n = member_size(f);
 
+    if (f->type == TG_JT_STR && (f->flags & TG_J_SKIP0) != 0) {
+        memcpy(&text, at, sizeof(text));
+        return text == NULL || *text == 0;
+    }
     if (n != 0)
         return all_zero(at, n);
     if (f->type == TG_JT_BYTES || f->type == TG_JT_RAW) {

@@ -61,6 +61,17 @@ static const struct tg_jfield doc_fields[] = {
 };
 static const struct tg_jschema doc_schema = TG_J_SCHEMA(struct doc, doc_fields, TG_J_IGNORE_UNKNOWN);
 
+struct skipped {
+    const char *kept, *left_out;
+};
+
+static const struct tg_jfield skipped_fields[] = {
+    TG_J_STR(struct skipped, kept, 0, 8, TG_J_OPT),
+    TG_J_STR(struct skipped, left_out, 1, 8, TG_J_SKIP0),
+};
+static const struct tg_jschema skipped_schema =
+    TG_J_SCHEMA(struct skipped, skipped_fields, TG_J_REFUSE_UNKNOWN);
+
 static const char full[] =
     "{\"name\":\"r\\u00e9n\\u00e9\",\"n\":7,\"on\":true,\"when\":\"2026-01-31T12:00:00Z\",\"id\":\"AQID\","
     "\"digest\":\"beef\",\"blob\":\"_w\",\"colour\":\"green\",\"in\":{\"path\":\"a\",\"size\":0},"
@@ -292,6 +303,23 @@ static void pretty_is_the_same_value(void **state)
     tg_buf_done(&out);
 }
 
+static void empty_text_is_left_out_where_the_field_says_so(void **state)
+{
+    const struct skipped empty = {"", ""}, none = {NULL, NULL}, some = {"a", "b"};
+    struct tg_buf out = TG_BUF_INIT(256);
+
+    (void)state;
+    assert_ok(tg_json_encode(&skipped_schema, &empty, &out, &err));
+    assert_string_equal(tg_buf_cstr(&out), "{\"kept\":\"\"}");
+    tg_buf_clear(&out);
+    assert_ok(tg_json_encode(&skipped_schema, &none, &out, &err));
+    assert_string_equal(tg_buf_cstr(&out), "{}");
+    tg_buf_clear(&out);
+    assert_ok(tg_json_encode(&skipped_schema, &some, &out, &err));
+    assert_string_equal(tg_buf_cstr(&out), "{\"kept\":\"a\",\"left_out\":\"b\"}");
+    tg_buf_done(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +334,7 @@ int main(void)
         cmocka_unit_test(strings_are_escaped),
         cmocka_unit_test(paths_are_found),
         cmocka_unit_test(pretty_is_the_same_value),
+        cmocka_unit_test(empty_text_is_left_out_where_the_field_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,7 +45,7 @@ static const struct tg_jfield doc_fields[] = {
 };
 
 static const struct tg_jschema doc_schema =
-    TG_J_SCHEMA(struct doc, doc_fields, TG_J_REFUSE_UNKNOWN);
+    TG_J_SCHEMA(struct doc, doc_fields, TG_J_IGNORE_UNKNOWN);
 
 enum tg_rc tg_deployment_make(const struct tg_deployment_fields *f,
                               const struct tg_sign_sk *signer, struct tg_buf *out,

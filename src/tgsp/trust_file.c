@@ -70,9 +70,8 @@ static const struct tg_jfield doc_fields[] = {
     TG_J_STRS(struct doc, crit, 0, TG_TGSP_CRIT_MAX, TG_J_REQ),
 };
 
-/* Unknown fields are refused here: what a store does not say it must not be thought to say. */
 static const struct tg_jschema doc_schema =
-    TG_J_SCHEMA(struct doc, doc_fields, TG_J_REFUSE_UNKNOWN);
+    TG_J_SCHEMA(struct doc, doc_fields, TG_J_IGNORE_UNKNOWN);
 
 static const struct {
     const char *name;

@@ -17,11 +17,19 @@ struct tg_db {
     struct tg_store *store;
     void *conn;
     bool changing;
+    bool full; /* something since the last begin failed for want of room */
 };
+
+static enum tg_rc seen(struct tg_db *db, enum tg_rc rc)
+{
+    if (rc != TG_OK)
+        db->full |= db->store->driver->full(db->conn);
+    return rc;
+}
 
 static enum tg_rc run(struct tg_db *db, struct tg_sql_call *call, struct tg_err *err)
 {
-    return db->store->driver->run(db->conn, call, err);
+    return seen(db, db->store->driver->run(db->conn, call, err));
 }
 
 TG_RC tg_sql_exec(struct tg_db *db, const struct tg_sql *q, uint64_t *changed, struct tg_err *err)
@@ -189,7 +197,8 @@ TG_RC tg_db_begin(struct tg_db *db, struct tg_err *err)
         return TG_FAIL(err, TG_E_INTERNAL, "database: a change inside a change");
     if (pthread_mutex_lock(&db->store->writer) != 0)
         return TG_FAIL(err, TG_E_INTERNAL, "database: the writer's lock failed");
-    enum tg_rc rc = db->store->driver->script(db->conn, "BEGIN IMMEDIATE", err);
+    db->full = false;
+    enum tg_rc rc = seen(db, db->store->driver->script(db->conn, "BEGIN IMMEDIATE", err));
     if (rc != TG_OK) {
         pthread_mutex_unlock(&db->store->writer);
         return rc;
@@ -214,11 +223,10 @@ TG_RC tg_db_commit(struct tg_db *db, struct tg_err *err)
 {
     if (!db->changing)
         return TG_FAIL(err, TG_E_INTERNAL, "database: nothing to commit");
-    enum tg_rc rc = db->store->driver->script(db->conn, "COMMIT", err);
+    enum tg_rc rc = seen(db, db->store->driver->script(db->conn, "COMMIT", err));
     if (rc != TG_OK) {
-        bool full = db->store->driver->full(db->conn);
         tg_db_rollback(db);
-        if (full)
+        if (db->full)
             return TG_FAIL(err, TG_E_IO, "database: the disk is full");
         return rc;
     }
@@ -234,7 +242,7 @@ bool tg_db_changing(const struct tg_db *db)
 
 bool tg_db_full(const struct tg_db *db)
 {
-    return db->store->driver->full(db->conn);
+    return db->full;
 }
 
 TG_RC tg_store_connect(struct tg_store *s, struct tg_db **out, struct tg_err *err)

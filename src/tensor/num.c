@@ -22,10 +22,12 @@ static size_t take_digits(struct tg_bytes in, size_t *i, struct tg_num *n)
     size_t from = *i;
 
     for (; digit_at(in, *i) && *i <= TG_NUM_TEXT_MAX; (*i)++) {
-        if (n->digits > (UINT64_MAX - 9) / 10)
+        uint64_t d = (uint64_t)(in.p[*i] - '0');
+
+        if (n->digits > (UINT64_MAX - d) / 10)
             n->exact = false;
         else
-            n->digits = n->digits * 10 + (uint64_t)(in.p[*i] - '0');
+            n->digits = n->digits * 10 + d;
     }
     return *i - from;
 }
@@ -162,17 +164,8 @@ enum tg_rc tg_num_u64(const struct tg_num *n, uint64_t max, uint64_t *out)
 {
     if (!n->integer)
         return TG_E_FORMAT;
-    if (!n->exact) {
-        char text[TG_NUM_TEXT_MAX + 1];
-
-        /* 20 digits may still fit in 64 bits. */
-        copy_text(n, text);
-        if (n->negative || n->text.n > 20 || strcmp(text, "18446744073709551615") > 0 ||
-            UINT64_MAX > max)
-            return TG_E_LIMIT;
-        *out = strtoull(text, NULL, 10);
-        return TG_OK;
-    }
+    if (!n->exact)
+        return TG_E_LIMIT;
     if ((n->negative && n->digits != 0) || n->digits > max)
         return TG_E_LIMIT;
     *out = n->digits;

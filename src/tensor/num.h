@@ -17,7 +17,7 @@ struct tg_num {
     int32_t exp10;    /* value = ± digits * 10^exp10, when `exact` */
     bool negative;
     bool integer; /* neither fraction nor exponent was written */
-    bool exact;   /* at most 19 significant digits and a small exponent */
+    bool exact;   /* all digits fit in 64 bits, and the exponent is small */
 };
 
 /* Measure the number at the start of `in`.

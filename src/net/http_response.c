@@ -256,6 +256,13 @@ static void piece_free(const void *data, size_t n, void *arg)
     tg_free((void *)(uintptr_t)data);
 }
 
+/* The same for a body that was made in a secret buffer. */
+static void piece_wipe(const void *data, size_t n, void *arg)
+{
+    tg_wipe((void *)(uintptr_t)data, n);
+    piece_free(data, n, arg);
+}
+
 /* Read the next piece of the file. NULL: the file is shorter than it was, or memory is out. */
 static struct evbuffer *piece_read(struct tg_http_stream *st, size_t n)
 {
@@ -325,8 +332,12 @@ static void send_body(struct evhttp_request *req, struct tg_http_res *res, bool 
     uint8_t *p = NULL;
 
     if (out != NULL && with_body && res->body.n > 0) {
+        bool secret = res->body.secret;
+
         p = tg_buf_take(&res->body, &n);
-        if (evbuffer_add_reference(out, p, n, piece_free, NULL) != 0) {
+        if (evbuffer_add_reference(out, p, n, secret ? piece_wipe : piece_free, NULL) != 0) {
+            if (secret)
+                tg_wipe(p, n);
             tg_free(p);
             evbuffer_free(out);
             out = NULL;

@@ -1,0 +1,146 @@
+#include "moai/control.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "codec/json.h"
+
+struct state_msg {
+    const char *event, *state;
+};
+
+struct failed_msg {
+    const char *event, *code, *reason;
+};
+
+struct drained_msg {
+    const char *event;
+};
+
+struct command_msg {
+    int command;
+};
+
+static const char *const commands[] = {"serve", "drain", NULL};
+
+static const struct tg_jfield state_fields[] = {
+    TG_J_STR(struct state_msg, event, 1, 32, TG_J_REQ),
+    TG_J_STR(struct state_msg, state, 1, 32, TG_J_REQ),
+};
+static const struct tg_jfield healthy_fields[] = {
+    TG_J_STR(struct tg_control_healthy, event, 1, 32, TG_J_REQ),
+    TG_J_STR(struct tg_control_healthy, model, 1, 256, TG_J_REQ),
+    TG_J_STR(struct tg_control_healthy, version, 0, 128, TG_J_REQ),
+    TG_J_U64(struct tg_control_healthy, sequence, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_U64(struct tg_control_healthy, floor, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_HEX(struct tg_control_healthy, header_sha256, TG_J_REQ),
+    TG_J_U64(struct tg_control_healthy, load_ms, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_U64(struct tg_control_healthy, locked_bytes, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_U64(struct tg_control_healthy, golden_cases, 0, TG_JSON_INT_MAX, TG_J_REQ),
+};
+static const struct tg_jfield failed_fields[] = {
+    TG_J_STR(struct failed_msg, event, 1, 32, TG_J_REQ),
+    TG_J_STR(struct failed_msg, code, 1, 32, TG_J_REQ),
+    TG_J_STR(struct failed_msg, reason, 0, TG_ERR_MAX, TG_J_REQ),
+};
+static const struct tg_jfield drained_fields[] = {
+    TG_J_STR(struct drained_msg, event, 1, 32, TG_J_REQ),
+};
+static const struct tg_jfield command_fields[] = {
+    TG_J_ENUM(struct command_msg, command, commands, TG_J_REQ),
+};
+
+static const struct tg_jschema state_schema =
+    TG_J_SCHEMA(struct state_msg, state_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema healthy_schema =
+    TG_J_SCHEMA(struct tg_control_healthy, healthy_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema failed_schema =
+    TG_J_SCHEMA(struct failed_msg, failed_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema drained_schema =
+    TG_J_SCHEMA(struct drained_msg, drained_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema command_schema =
+    TG_J_SCHEMA(struct command_msg, command_fields, TG_J_REFUSE_UNKNOWN);
+
+enum tg_rc tg_control_encode_state(const char *state, struct tg_buf *out, struct tg_err *err)
+{
+    const struct state_msg m = {"state", state};
+
+    return tg_json_encode(&state_schema, &m, out, err);
+}
+
+enum tg_rc tg_control_encode_healthy(const struct tg_control_healthy *h, struct tg_buf *out,
+                                     struct tg_err *err)
+{
+    struct tg_control_healthy m = *h;
+
+    m.event = "healthy";
+    return tg_json_encode(&healthy_schema, &m, out, err);
+}
+
+enum tg_rc tg_control_encode_failed(const struct tg_err *why, struct tg_buf *out,
+                                    struct tg_err *err)
+{
+    struct failed_msg m = {"failed", tg_rc_name(why->rc), why->msg};
+
+    /* A reason can quote what a package says; cut in the middle of a character it is no UTF-8. */
+    if (!tg_utf8_ok(tg_bytes_str(why->msg)))
+        m.reason = tg_rc_text(why->rc);
+    return tg_json_encode(&failed_schema, &m, out, err);
+}
+
+enum tg_rc tg_control_encode_drained(struct tg_buf *out, struct tg_err *err)
+{
+    const struct drained_msg m = {"drained"};
+
+    return tg_json_encode(&drained_schema, &m, out, err);
+}
+
+enum tg_rc tg_control_decode(struct tg_bytes text, enum tg_control_command *out,
+                             struct tg_err *err)
+{
+    TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
+    struct command_msg m = {0};
+
+    if (tg_arena_new(TG_CONTROL_MAX, &arena) != TG_OK)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_TRY(tg_json_decode(&command_schema, text, "control message", arena, &m, err));
+    *out = (enum tg_control_command)m.command;
+    return TG_OK;
+}
+
+enum tg_rc tg_control_send(int fd, struct tg_bytes text, struct tg_err *err)
+{
+    ssize_t n;
+
+    do
+        n = send(fd, text.p, text.n, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0)
+        return TG_OK;
+    return TG_FAIL_ERRNO(err, errno == EPIPE || errno == ECONNRESET ? TG_E_CLOSED : TG_E_IO,
+                         "control channel");
+}
+
+enum tg_rc tg_control_recv(int fd, struct tg_buf *out, struct tg_err *err)
+{
+    uint8_t *at = NULL;
+    ssize_t n;
+
+    tg_buf_clear(out);
+    if (tg_buf_reserve(out, TG_CONTROL_MAX, &at) != TG_OK)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    do
+        n = recv(fd, at, TG_CONTROL_MAX, MSG_DONTWAIT | MSG_TRUNC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return TG_FAIL(err, TG_E_AGAIN, "control channel: nothing there");
+    if (n == 0 || (n < 0 && errno == ECONNRESET))
+        return TG_FAIL(err, TG_E_CLOSED, "control channel: closed by the agent");
+    if (n < 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "control channel");
+    if (n > TG_CONTROL_MAX)
+        return TG_FAIL(err, TG_E_LIMIT, "control channel: a message of %zd bytes, at most %d", n,
+                       TG_CONTROL_MAX);
+    tg_buf_grow(out, (size_t)n);
+    return TG_OK;
+}

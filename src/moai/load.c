@@ -1,0 +1,277 @@
+#include "moai/load.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "crypto/keyfile.h"
+#include "moai/golden.h"
+#include "tgsp/deployment.h"
+#include "tgsp/grant.h"
+#include "tgsp/package.h"
+
+static const char *const state_names[] = {
+    [TG_LOAD_VERIFYING] = "verifying",
+    [TG_LOAD_DECRYPTING] = "decrypting",
+    [TG_LOAD_LOADING] = "loading",
+    [TG_LOAD_CHECKING] = "checking",
+};
+
+const char *tg_load_state_name(enum tg_load_state s)
+{
+    return state_names[s];
+}
+
+/* Everything that is needed to decide and decrypt, and is gone before the model serves. */
+struct work {
+    const struct tg_load_opts *o;
+    struct tg_trust *trust;
+    struct tg_rollback *record;
+    struct tg_deployment *deployment;
+    struct tg_grant *grant;
+    struct tg_kem_sk *sk;
+    struct tg_tgsp *package;
+};
+
+static void work_done(struct work *w)
+{
+    tg_tgsp_free(w->package);
+    tg_kem_sk_free(w->sk);
+    tg_grant_free(w->grant);
+    tg_deployment_free(w->deployment);
+    tg_rollback_free(w->record);
+    tg_trust_free(w->trust);
+}
+
+static enum tg_rc tell(const struct work *w, enum tg_load_state s, struct tg_err *err)
+{
+    return w->o->state == NULL ? TG_OK : w->o->state(w->o->arg, s, err);
+}
+
+/* ---- the documents beside the package ---- */
+
+static enum tg_rc read_trust(struct work *w, struct tg_err *err)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
+
+    TG_TRY(tg_fd_read_all(w->o->trust, "trust store", &text, err));
+    return tg_trust_load(tg_buf_view(&text), "trust store", &w->trust, err);
+}
+
+static enum tg_rc read_record(struct work *w, struct tg_err *err)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_ROLLBACK_MAX);
+
+    TG_TRY(tg_fd_read_all(w->o->rollback, "rollback record", &text, err));
+    return tg_rollback_decode(tg_buf_view(&text), "rollback record", &w->record, err);
+}
+
+static enum tg_rc read_deployment(struct work *w, struct tg_err *err)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TGSP_DOC_MAX);
+
+    if (w->o->deployment < 0)
+        return TG_OK;
+    TG_TRY(tg_fd_read_all(w->o->deployment, "deployment", &text, err));
+    TG_TRY(tg_deployment_decode(tg_buf_view(&text), "deployment", &w->deployment, err));
+    return tg_deployment_verify(w->deployment, w->trust, w->o->now, w->o->fleet, w->o->device_id,
+                                err);
+}
+
+static enum tg_rc read_grant(struct work *w, struct tg_err *err)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TGSP_DOC_MAX);
+
+    if (w->o->grant < 0)
+        return TG_OK;
+    TG_TRY(tg_fd_read_all(w->o->grant, "grant", &text, err));
+    return tg_grant_decode(tg_buf_view(&text), "grant", &w->grant, err);
+}
+
+/* ---- the package ---- */
+
+static enum tg_rc verify(struct work *w, struct tg_err *err)
+{
+    struct tg_tgsp_policy policy = {.check_time = true,
+                                    .now = w->o->now,
+                                    .fleet = w->o->fleet,
+                                    .agent_version = TG_VERSION};
+    struct tg_src src;
+
+    TG_TRY(read_trust(w, err));
+    TG_TRY(tg_src_fd(&src, w->o->package, "package", err));
+    TG_TRY(tg_tgsp_open(&src, &w->package, err));
+    TG_TRY(tg_tgsp_verify(w->package, w->trust, err));
+    TG_TRY(read_record(w, err));
+    TG_TRY(read_deployment(w, err));
+    policy.record = w->record;
+    policy.deployment = w->deployment;
+    policy.trust = w->trust;
+    return tg_tgsp_admit(w->package, &policy, err);
+}
+
+/* By the package's own block for this key; where it has none, by the grant. The KEM key leaves memory
+ * as soon as the file key is there. */
+static enum tg_rc unwrap(struct work *w, struct tg_err *err)
+{
+    enum tg_rc rc;
+
+    TG_TRY(read_grant(w, err));
+    TG_TRY(tg_kem_sk_load_fd(w->o->key, "KEM key", TG_BYTES_NONE, &w->sk, err));
+    rc = tg_tgsp_unwrap(w->package, w->sk, err);
+    if (rc == TG_E_NOTFORKEY && w->grant != NULL)
+        rc = tg_tgsp_unwrap_grant(w->package, w->grant, w->trust, w->o->now, w->sk, err);
+    else if (rc == TG_E_NOTFORKEY)
+        tg_err_wrap(err, "no grant for this device was handed over");
+    tg_kem_sk_free(w->sk);
+    w->sk = NULL;
+    return rc;
+}
+
+static enum tg_rc decrypt(struct work *w, struct tg_model *m, struct tg_err *err)
+{
+    uint64_t n = tg_tgsp_header_get(w->package)->payload_plain_len;
+    const struct tg_tgsp_run run = {.threads = w->o->threads, .progress = NULL};
+
+    if (n == 0)
+        return TG_FAIL(err, TG_E_FORMAT, "the package holds no file");
+    if (n > SIZE_MAX / 2)
+        return TG_FAIL(err, TG_E_LIMIT, "a payload of %" PRIu64 " bytes is too large", n);
+    TG_TRY(tg_secret_new((size_t)n, &m->region, err));
+    TG_TRY(tg_tgsp_read_all(w->package, tg_secret_data(m->region), &run, err));
+    return tg_secret_seal(m->region, err);
+}
+
+/* ---- the model ---- */
+
+static bool is_onnx(const char *path)
+{
+    size_t n = strlen(path);
+
+    return n > 5 && strcasecmp(path + n - 5, ".onnx") == 0 && strncmp(path, "golden/", 7) != 0;
+}
+
+static const char *named_file(const struct tg_tgsp_manifest *m)
+{
+    const struct tg_jpair *v = m->model.metadata.items;
+
+    for (size_t i = 0; i < m->model.metadata.n; i++)
+        if (strcmp(v[i].key, "model_file") == 0)
+            return v[i].value;
+    return NULL;
+}
+
+static const struct tg_tgsp_file *find_file(const struct tg_tgsp_manifest *m, const char *path)
+{
+    const struct tg_tgsp_file *v = m->files.items;
+
+    for (size_t i = 0; i < m->files.n; i++)
+        if (strcmp(v[i].path, path) == 0)
+            return &v[i];
+    return NULL;
+}
+
+static enum tg_rc only_onnx(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
+                            struct tg_err *err)
+{
+    const struct tg_tgsp_file *v = m->files.items;
+    size_t found = 0;
+
+    for (size_t i = 0; i < m->files.n; i++)
+        if (is_onnx(v[i].path)) {
+            *out = &v[i];
+            found++;
+        }
+    if (found == 1)
+        return TG_OK;
+    return TG_FAIL(err, TG_E_FORMAT,
+                   found == 0 ? "the package holds no .onnx file"
+                              : "the package holds %zu .onnx files; name the one to run in "
+                                "--metadata model_file=PATH when building",
+                   found);
+}
+
+enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
+                         struct tg_err *err)
+{
+    const char *named = named_file(m);
+    const struct tg_tgsp_file *f = NULL;
+
+    if (m->model.format != TG_MODEL_ONNX)
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "the package's model format is '%s'; this worker runs ONNX (export the model "
+                       "to ONNX and build again)",
+                       tg_tgsp_model_formats[m->model.format]);
+    if (named != NULL) {
+        f = find_file(m, named);
+        if (f == NULL)
+            return TG_FAIL(err, TG_E_FORMAT,
+                           "metadata model_file names '%.200s', which is not in the package", named);
+    }
+    if (f == NULL)
+        f = find_file(m, "model.onnx");
+    if (f == NULL)
+        TG_TRY(only_onnx(m, &f, err));
+    *out = f;
+    return TG_OK;
+}
+
+static enum tg_rc load_session(const struct work *w, struct tg_model *m, struct tg_err *err)
+{
+    const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
+    struct tg_bytes plain =
+        tg_bytes_make(tg_secret_data(m->region), tg_secret_size(m->region));
+    const struct tg_model_files files = {manifest, plain};
+    const struct tg_tgsp_file *file = NULL;
+
+    TG_TRY(tell(w, TG_LOAD_LOADING, err));
+    TG_TRY(tg_model_pick(manifest, &file, err));
+    TG_TRY(tg_session_new(w->o->ort,
+                          tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size),
+                          &m->session, err));
+    TG_TRY(tell(w, TG_LOAD_CHECKING, err));
+    return tg_golden_check(m->session, &files, &m->golden_cases, err);
+}
+
+static void take_facts(const struct work *w, struct tg_model *m)
+{
+    const struct tg_tgsp_model *facts = &tg_tgsp_manifest_get(w->package)->model;
+
+    memcpy(m->name, facts->name, strlen(facts->name) + 1);
+    memcpy(m->version, facts->version, strlen(facts->version) + 1);
+    m->sequence = facts->sequence;
+    m->floor = facts->floor;
+    memcpy(m->h, tg_tgsp_h(w->package), sizeof(m->h));
+}
+
+enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
+                         struct tg_err *err)
+{
+    TG_AUTO(work_done) struct work w = {.o = opts};
+    TG_AUTO(tg_model_freep) struct tg_model *m = tg_calloc(1, sizeof(*m));
+    uint64_t start = tg_clock_mono_ns();
+
+    if (m == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    TG_TRY(tell(&w, TG_LOAD_VERIFYING, err));
+    TG_TRY(verify(&w, err));
+    take_facts(&w, m);
+    TG_TRY(unwrap(&w, err));
+    TG_TRY(tell(&w, TG_LOAD_DECRYPTING, err));
+    TG_TRY(decrypt(&w, m, err));
+    TG_TRY(load_session(&w, m, err));
+    m->load_ns = tg_clock_mono_ns() - start;
+    *out = tg_steal(&m);
+    return TG_OK;
+}
+
+void tg_model_free(struct tg_model *m)
+{
+    if (m == NULL)
+        return;
+    tg_session_free(m->session);
+    tg_secret_free(m->region);
+    tg_free(m);
+}

@@ -1,0 +1,52 @@
+/* From descriptors to a model that answers: verify, decrypt into locked memory, load, check.
+ * The order is that of docs/spec/tgsp-1.0.md §7. */
+#ifndef TG_MOAI_LOAD_H
+#define TG_MOAI_LOAD_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/secret.h"
+#include "moai/session.h"
+#include "tgsp/format.h"
+
+enum tg_load_state { TG_LOAD_VERIFYING, TG_LOAD_DECRYPTING, TG_LOAD_LOADING, TG_LOAD_CHECKING };
+
+const char *tg_load_state_name(enum tg_load_state s);
+
+struct tg_load_opts {
+    int package, trust, key, rollback;
+    int grant, deployment; /* -1: none */
+    const char *fleet, *device_id;
+    int64_t now; /* Unix seconds */
+    unsigned threads;
+    struct tg_ort *ort;
+    /* Told before each step; anything but TG_OK ends the load. */
+    enum tg_rc (*state)(void *arg, enum tg_load_state s, struct tg_err *err);
+    void *arg;
+};
+
+/* A loaded model. The region holds the package's whole plaintext, read-only, until freed. */
+struct tg_model {
+    struct tg_secret *region;
+    struct tg_session *session;
+    char name[TG_TGSP_NAME_MAX + 1];
+    char version[TG_TGSP_VERSION_MAX + 1];
+    uint64_t sequence, floor;
+    uint8_t h[TG_TGSP_H_LEN];
+    uint64_t golden_cases;
+    uint64_t load_ns;
+};
+
+/* The file to run: the one that metadata "model_file" names; else "model.onnx"; else the only .onnx file
+ * outside golden/. Pure. @retval TG_E_UNSUPPORTED another format @retval TG_E_FORMAT none, or several */
+TG_RC tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
+                    struct tg_err *err);
+
+/* The codes of tgsp/package.h; TG_E_NOMEM when memory can't be locked (err says how much is needed, the
+ * limit, and the remedy); those of tg_session_new and tg_golden_check. */
+TG_RC tg_model_load(const struct tg_load_opts *opts, struct tg_model **out, struct tg_err *err);
+void tg_model_free(struct tg_model *m); /* wipes the region */
+TG_DEFINE_AUTO(struct tg_model, tg_model_freep, tg_model_free);
+
+#endif

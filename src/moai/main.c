@@ -1,0 +1,181 @@
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/opt.h"
+#include "moai/worker.h"
+
+#define PROG "tensorguard-moai"
+
+struct worker_args {
+    uint64_t package, grant, trust, key, rollback, deployment, control, token, threads;
+    struct tg_opt_list listen;
+    const char *fleet, *device_id, *user, *log_level;
+};
+
+#define FD(option, member, req, text)                                                              \
+    {                                                                                              \
+        option, TG_OPT_U64, offsetof(struct worker_args, member), req, "N", text                   \
+    }
+
+static const struct tg_opt worker_opts[] = {
+    FD("package-fd", package, true, "descriptor of the .tgsp"),
+    FD("grant-fd", grant, false, "descriptor of a .tgrant, where the package has no block for us"),
+    FD("trust-fd", trust, true, "descriptor of the .tgtrust"),
+    FD("key-fd", key, true, "descriptor of kem.priv"),
+    FD("rollback-fd", rollback, true, "descriptor of the rollback record"),
+    FD("deployment-fd", deployment, false, "descriptor of the .tgdeploy"),
+    FD("control-fd", control, true, "descriptor of the control channel (SOCK_SEQPACKET)"),
+    FD("token-fd", token, false, "descriptor of the TCP token's SHA-256 in hex"),
+    {"listen-fd", TG_OPT_LIST, offsetof(struct worker_args, listen), true, "N",
+     "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
+    {"fleet", TG_OPT_STR, offsetof(struct worker_args, fleet), true, "NAME",
+     "this device's fleet, as fixed at enrolment"},
+    {"device-id", TG_OPT_STR, offsetof(struct worker_args, device_id), true, "ID", "this device"},
+    {"threads", TG_OPT_U64, offsetof(struct worker_args, threads), false, "N",
+     "threads inside the model and for decryption (default: all processors)"},
+    {"user", TG_OPT_STR, offsetof(struct worker_args, user), false, "U",
+     "become this user first (needs root)"},
+    {"log-level", TG_OPT_STR, offsetof(struct worker_args, log_level), false, "L",
+     "error, warn, info (default) or debug"},
+    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+};
+
+static const struct tg_cmd worker_cmd = {
+    "worker",
+    "",
+    "verify, decrypt and serve one package; started by tensorguard-agent",
+    "Takes descriptors, never paths. See docs/moai.md and docs/architecture.md.\n",
+    worker_opts,
+    0,
+    0,
+};
+
+struct key_args {
+    bool make_key;
+    const char *out, *user;
+};
+
+static const struct tg_opt key_opts[] = {
+    {"make-key", TG_OPT_FLAG, offsetof(struct key_args, make_key), true, NULL,
+     "make this device's KEM key"},
+    {"out", TG_OPT_STR, offsetof(struct key_args, out), false, "DIR",
+     "where kem.priv (0600) and kem.pub go; without it: kem.priv here, the public half to stdout"},
+    {"user", TG_OPT_STR, offsetof(struct key_args, user), false, "U",
+     "become this user first (needs root)"},
+    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+};
+
+static const struct tg_cmd key_cmd = {
+    "", "", "make the device's KEM key pair", NULL, key_opts, 0, 0,
+};
+
+static enum tg_rc to_fd(const char *name, uint64_t n, int *out, struct tg_err *err)
+{
+    if (n == UINT64_MAX) {
+        *out = -1;
+        return TG_OK;
+    }
+    if (n < 3 || n > 65535)
+        return TG_FAIL(err, TG_E_USAGE, "--%s: descriptors are 3 to 65535", name);
+    *out = (int)n;
+    return TG_OK;
+}
+
+static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
+                          struct tg_err *err)
+{
+    const struct {
+        const char *name;
+        uint64_t from;
+        int *to;
+    } fds[] = {
+        {"package-fd", a->package, &o->package},    {"grant-fd", a->grant, &o->grant},
+        {"trust-fd", a->trust, &o->trust},          {"key-fd", a->key, &o->key},
+        {"rollback-fd", a->rollback, &o->rollback}, {"deployment-fd", a->deployment, &o->deployment},
+        {"control-fd", a->control, &o->control},    {"token-fd", a->token, &o->token},
+    };
+
+    for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
+        TG_TRY(to_fd(fds[i].name, fds[i].from, fds[i].to, err));
+    if (a->listen.n > TG_SERVICE_LISTENERS_MAX)
+        return TG_FAIL(err, TG_E_USAGE, "--listen-fd: at most %d", TG_SERVICE_LISTENERS_MAX);
+    for (; o->n_listen < a->listen.n; o->n_listen++) {
+        uint64_t n = 0;
+
+        if (tg_parse_u64(a->listen.v[o->n_listen], 65535, &n) != TG_OK)
+            return TG_FAIL(err, TG_E_USAGE, "--listen-fd: '%s' is not a descriptor",
+                           a->listen.v[o->n_listen]);
+        TG_TRY(to_fd("listen-fd", n, &o->listen[o->n_listen], err));
+    }
+    if (a->threads > 1024)
+        return TG_FAIL(err, TG_E_USAGE, "--threads: at most 1024");
+    o->threads = (unsigned)a->threads;
+    o->fleet = a->fleet;
+    o->device_id = a->device_id;
+    o->user = a->user;
+    return TG_OK;
+}
+
+static enum tg_rc worker_verb(int argc, char **argv, struct tg_err *err)
+{
+    struct worker_args a = {.package = UINT64_MAX, .grant = UINT64_MAX, .trust = UINT64_MAX,
+                            .key = UINT64_MAX, .rollback = UINT64_MAX, .deployment = UINT64_MAX,
+                            .control = UINT64_MAX, .token = UINT64_MAX};
+    struct tg_opt_list rest = {NULL, 0};
+    struct tg_worker_opts o = {.n_listen = 0};
+    enum tg_log_level level = TG_LOG_INFO;
+    bool help = false;
+    enum tg_rc rc = tg_opt_parse(&worker_cmd, argc, argv, &a, &rest, &help, err);
+
+    if (rc == TG_OK && help)
+        tg_opt_help(PROG, &worker_cmd);
+    if (rc == TG_OK && !help && a.log_level != NULL &&
+        tg_log_level_parse(a.log_level, &level) != TG_OK)
+        rc = TG_FAIL(err, TG_E_USAGE, "--log-level: error, warn, info or debug");
+    tg_log_level_set(level);
+    if (rc == TG_OK && !help)
+        rc = to_opts(&a, &o, err);
+    if (rc == TG_OK && !help) {
+        rc = tg_worker_run(&o, err);
+        if (rc != TG_OK)
+            tg_log_err("moai.failed", err);
+    } else if (rc != TG_OK) {
+        (void)fprintf(stderr, PROG " worker: %s\n", err->msg);
+    }
+    tg_opt_done(&worker_cmd, &a, &rest);
+    return rc;
+}
+
+static enum tg_rc key_verb(int argc, char **argv, struct tg_err *err)
+{
+    struct key_args a = {.make_key = false};
+    struct tg_opt_list rest = {NULL, 0};
+    bool help = false;
+    enum tg_rc rc = tg_opt_parse(&key_cmd, argc, argv, &a, &rest, &help, err);
+
+    if (rc == TG_OK && help) {
+        tg_opt_help(PROG, &key_cmd);
+        tg_opt_help(PROG, &worker_cmd);
+    } else if (rc == TG_OK) {
+        rc = tg_moai_make_key(a.out, a.user, err);
+    }
+    if (rc != TG_OK)
+        (void)fprintf(stderr, PROG ": %s\n", err->msg);
+    tg_opt_done(&key_cmd, &a, &rest);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct tg_err err = TG_ERR_INIT;
+
+    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+        return tg_rc_exit(worker_verb(argc - 2, argv + 2, &err));
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+        (void)printf(PROG " %s\n", TG_VERSION);
+        return 0;
+    }
+    return tg_rc_exit(key_verb(argc - 1, argv + 1, &err));
+}

@@ -1,0 +1,149 @@
+#include <asm/termbits.h>
+#include <asm/ioctls.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "moai/sandbox.h"
+
+enum check {
+    ANY,         /* whatever the arguments */
+    NO_EXEC,     /* argument 2 has no PROT_EXEC */
+    ONLY_THREAD, /* argument 0 has CLONE_THREAD */
+    EMPTY_PATH,  /* argument 3 has AT_EMPTY_PATH: fstat of newer C libraries */
+    NAME,        /* argument 0 is PR_SET_NAME: threads are named */
+    READABLE,    /* argument 1 is FIONREAD */
+    OWN_LIMIT    /* arguments 0 and 2 are 0: getrlimit, of this process, changing nothing */
+};
+
+#define BOTH (TG_SANDBOX_LOAD | TG_SANDBOX_SERVE)
+
+/* The whole list. A call that is on no row kills the process. Filters add up to what all of them allow,
+ * so what is needed for serving stands on both lists. */
+static const struct {
+    int nr;
+    unsigned phases;
+    enum check check;
+} calls[] = {
+    /* descriptors we were handed */
+    {SCMP_SYS(read), BOTH, ANY},
+    {SCMP_SYS(readv), BOTH, ANY},
+    {SCMP_SYS(write), BOTH, ANY},
+    {SCMP_SYS(writev), BOTH, ANY},
+    {SCMP_SYS(close), BOTH, ANY},
+    {SCMP_SYS(pread64), TG_SANDBOX_LOAD, ANY},
+    {SCMP_SYS(lseek), TG_SANDBOX_LOAD, ANY},
+    {SCMP_SYS(fstat), BOTH, ANY},
+    {SCMP_SYS(newfstatat), BOTH, EMPTY_PATH},
+    {SCMP_SYS(ioctl), BOTH, READABLE},
+    /* sockets we were handed, and connections to them */
+    {SCMP_SYS(sendto), BOTH, ANY},
+    {SCMP_SYS(recvfrom), BOTH, ANY},
+    {SCMP_SYS(accept4), BOTH, ANY},
+    {SCMP_SYS(shutdown), BOTH, ANY},
+    {SCMP_SYS(getsockopt), BOTH, ANY},
+    {SCMP_SYS(uname), BOTH, ANY}, /* getnameinfo of Unix sockets */
+    {SCMP_SYS(epoll_wait), BOTH, ANY},
+    {SCMP_SYS(epoll_pwait), BOTH, ANY},
+    {SCMP_SYS(epoll_pwait2), BOTH, ANY},
+    {SCMP_SYS(epoll_ctl), BOTH, ANY},
+    /* memory */
+    {SCMP_SYS(mmap), BOTH, NO_EXEC},
+    {SCMP_SYS(mprotect), BOTH, NO_EXEC},
+    {SCMP_SYS(munmap), BOTH, ANY},
+    {SCMP_SYS(mremap), BOTH, ANY},
+    {SCMP_SYS(madvise), BOTH, ANY},
+    {SCMP_SYS(brk), BOTH, ANY},
+    {SCMP_SYS(mlock), TG_SANDBOX_LOAD, ANY},
+    {SCMP_SYS(munlock), BOTH, ANY},
+    {SCMP_SYS(prlimit64), TG_SANDBOX_LOAD, OWN_LIMIT}, /* what the limit is, when locking fails */
+    /* threads: the C library asks for clone3, is told there is none, and takes clone */
+    {SCMP_SYS(clone), TG_SANDBOX_LOAD, ONLY_THREAD},
+    {SCMP_SYS(set_robust_list), TG_SANDBOX_LOAD, ANY},
+    {SCMP_SYS(rseq), TG_SANDBOX_LOAD, ANY},
+    {SCMP_SYS(prctl), TG_SANDBOX_LOAD, NAME},
+    {SCMP_SYS(futex), BOTH, ANY},
+    {SCMP_SYS(sched_yield), BOTH, ANY},
+    {SCMP_SYS(sched_getaffinity), BOTH, ANY},
+    {SCMP_SYS(getpid), BOTH, ANY},
+    {SCMP_SYS(gettid), BOTH, ANY},
+    {SCMP_SYS(exit), BOTH, ANY},
+    {SCMP_SYS(exit_group), BOTH, ANY},
+    /* time, chance, signals */
+    {SCMP_SYS(clock_gettime), BOTH, ANY},
+    {SCMP_SYS(gettimeofday), BOTH, ANY},
+    {SCMP_SYS(clock_nanosleep), BOTH, ANY},
+    {SCMP_SYS(restart_syscall), BOTH, ANY},
+    {SCMP_SYS(getrandom), BOTH, ANY},
+    {SCMP_SYS(rt_sigaction), BOTH, ANY},
+    {SCMP_SYS(rt_sigprocmask), BOTH, ANY},
+    {SCMP_SYS(rt_sigreturn), BOTH, ANY},
+    {SCMP_SYS(getrusage), BOTH, ANY},
+    /* the second list is put on top of the first */
+    {SCMP_SYS(seccomp), TG_SANDBOX_LOAD, ANY},
+};
+
+static int add(scmp_filter_ctx ctx, int nr, enum check check)
+{
+    switch (check) {
+    case ANY:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
+    case NO_EXEC:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+                                SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    case ONLY_THREAD:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+                                SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+    case EMPTY_PATH:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+                                SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
+    case NAME:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+    case READABLE:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1(SCMP_CMP_EQ, FIONREAD));
+    case OWN_LIMIT:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 2, SCMP_A0(SCMP_CMP_EQ, 0),
+                                SCMP_A2(SCMP_CMP_EQ, 0));
+    }
+    return -EINVAL;
+}
+
+static int fill(scmp_filter_ctx ctx, enum tg_sandbox_phase phase)
+{
+    int r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
+
+    if (r == 0)
+        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    /* begin() set it already; the library must not call prctl for it inside the first list */
+    if (r == 0)
+        r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_NNP, 0);
+    for (size_t i = 0; r == 0 && i < TG_ARRAY_LEN(calls); i++)
+        if ((calls[i].phases & phase) != 0)
+            r = add(ctx, calls[i].nr, calls[i].check);
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    return r;
+}
+
+enum tg_rc tg_sandbox_enter(enum tg_sandbox_phase phase, struct tg_err *err)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    int r;
+
+    if (ctx == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "seccomp: out of memory");
+    r = fill(ctx, phase);
+    if (r == 0)
+        r = seccomp_load(ctx);
+    seccomp_release(ctx);
+    if (r != 0) {
+        errno = -r;
+        return TG_FAIL_ERRNO(err, TG_E_UNSUPPORTED,
+                             "can't enter the sandbox (seccomp filters are needed)");
+    }
+    return TG_OK;
+}

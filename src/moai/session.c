@@ -1,0 +1,302 @@
+#include <string.h>
+
+#include "moai/onnx.h"
+#include "moai/session_internal.h"
+
+/* Everything ONNX Runtime logs is dropped: its lines can name the insides of a model. */
+static void drop_log(void *param, OrtLoggingLevel severity, const char *category, const char *logid,
+                     const char *location, const char *message)
+{
+    (void)param;
+    (void)severity;
+    (void)category;
+    (void)logid;
+    (void)location;
+    (void)message;
+}
+
+static const struct {
+    OrtErrorCode code;
+    enum tg_rc rc;
+    const char *why;
+} failures[] = {
+    {ORT_INVALID_ARGUMENT, TG_E_FORMAT, "ONNX Runtime refused an argument"},
+    {ORT_INVALID_PROTOBUF, TG_E_FORMAT, "not a valid ONNX model"},
+    {ORT_INVALID_GRAPH, TG_E_FORMAT, "the model's graph is not valid"},
+    {ORT_NO_MODEL, TG_E_FORMAT, "there is no model"},
+    {ORT_NO_SUCHFILE, TG_E_UNSUPPORTED, "the model refers to another file"},
+    {ORT_NOT_IMPLEMENTED, TG_E_UNSUPPORTED,
+     "the model needs an operator or a type that this ONNX Runtime does not have"},
+    {ORT_EP_FAIL, TG_E_INTERNAL, "the CPU execution provider failed"},
+    {ORT_RUNTIME_EXCEPTION, TG_E_INTERNAL, "ONNX Runtime failed while running"},
+    {ORT_FAIL, TG_E_FORMAT,
+     "ONNX Runtime can't load or run this model (not ONNX, a newer opset, or a broken graph)"},
+};
+
+enum tg_rc tg_ort_check(const struct tg_ort *o, OrtStatus *status, const char *doing,
+                        struct tg_err *err)
+{
+    OrtErrorCode code;
+
+    if (status == NULL)
+        return TG_OK;
+    code = o->api->GetErrorCode(status);
+    o->api->ReleaseStatus(status);
+    for (size_t i = 0; i < TG_ARRAY_LEN(failures); i++)
+        if (failures[i].code == code)
+            return TG_FAIL(err, failures[i].rc, "%s: %s (ONNX Runtime %s, code %d)", doing,
+                           failures[i].why, tg_ort_version(), (int)code);
+    return TG_FAIL(err, TG_E_INTERNAL, "%s: ONNX Runtime %s gave code %d", doing, tg_ort_version(),
+                   (int)code);
+}
+
+const char *tg_ort_version(void)
+{
+    return OrtGetApiBase()->GetVersionString();
+}
+
+static const struct {
+    ONNXTensorElementDataType ort;
+    enum tg_dtype ours;
+} types[] = {
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, TG_DT_BOOL},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, TG_DT_UINT8},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, TG_DT_UINT16},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, TG_DT_UINT32},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, TG_DT_UINT64},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, TG_DT_INT8},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, TG_DT_INT16},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, TG_DT_INT32},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, TG_DT_INT64},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, TG_DT_FP16},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, TG_DT_FP32},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, TG_DT_FP64},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, TG_DT_BYTES},
+};
+
+bool tg_ort_dtype(ONNXTensorElementDataType t, enum tg_dtype *out)
+{
+    for (size_t i = 0; i < TG_ARRAY_LEN(types); i++)
+        if (types[i].ort == t) {
+            *out = types[i].ours;
+            return true;
+        }
+    return false;
+}
+
+ONNXTensorElementDataType tg_ort_type(enum tg_dtype t)
+{
+    for (size_t i = 0; i < TG_ARRAY_LEN(types); i++)
+        if (types[i].ours == t)
+            return types[i].ort;
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+}
+
+/* ---- the environment ---- */
+
+static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *err)
+{
+    OrtThreadingOptions *t = NULL;
+    enum tg_rc rc;
+
+    TG_TRY(tg_ort_check(o, o->api->CreateThreadingOptions(&t), "threads", err));
+    rc = tg_ort_check(o, o->api->SetGlobalIntraOpNumThreads(t, (int)threads), "threads", err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(o, o->api->SetGlobalInterOpNumThreads(t, 1), "threads", err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(o, o->api->SetGlobalSpinControl(t, 0), "threads", err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(o,
+                          o->api->CreateEnvWithCustomLoggerAndGlobalThreadPools(
+                              drop_log, NULL, ORT_LOGGING_LEVEL_FATAL, "moai", t, &o->env),
+                          "environment", err);
+    o->api->ReleaseThreadingOptions(t);
+    TG_TRY(rc);
+    TG_TRY(tg_ort_check(o, o->api->DisableTelemetryEvents(o->env), "telemetry", err));
+    return tg_ort_check(o, o->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &o->cpu),
+                        "memory", err);
+}
+
+enum tg_rc tg_ort_new(unsigned threads, struct tg_ort **out, struct tg_err *err)
+{
+    TG_AUTO(tg_ort_freep) struct tg_ort *o = tg_calloc(1, sizeof(*o));
+
+    if (o == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    o->api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (o->api == NULL)
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "ONNX Runtime %s does not offer API version %d; 1.21 or newer is needed",
+                       tg_ort_version(), ORT_API_VERSION);
+    TG_TRY(make_env(o, threads, err));
+    *out = tg_steal(&o);
+    return TG_OK;
+}
+
+void tg_ort_free(struct tg_ort *o)
+{
+    if (o == NULL)
+        return;
+    if (o->cpu != NULL)
+        o->api->ReleaseMemoryInfo(o->cpu);
+    if (o->env != NULL)
+        o->api->ReleaseEnv(o->env);
+    tg_free(o);
+}
+
+/* ---- what the model declares ---- */
+
+static enum tg_rc read_shape(const struct tg_ort *o, const OrtTensorTypeAndShapeInfo *info,
+                             struct tg_port *port, struct tg_err *err)
+{
+    size_t n = 0;
+
+    TG_TRY(tg_ort_check(o, o->api->GetDimensionsCount(info, &n), port->name, err));
+    if (n > TG_DIMS_MAX)
+        return TG_FAIL(err, TG_E_UNSUPPORTED, "'%s' has %zu dimensions, at most %d", port->name, n,
+                       TG_DIMS_MAX);
+    port->shape.n = n;
+    return tg_ort_check(o, o->api->GetDimensions(info, port->shape.d, n), port->name, err);
+}
+
+static enum tg_rc read_type(const struct tg_ort *o, const OrtTypeInfo *type, struct tg_port *port,
+                            struct tg_err *err)
+{
+    const OrtTensorTypeAndShapeInfo *info = NULL;
+    ONNXTensorElementDataType element = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+
+    TG_TRY(tg_ort_check(o, o->api->CastTypeInfoToTensorInfo(type, &info), port->name, err));
+    if (info == NULL)
+        return TG_FAIL(err, TG_E_UNSUPPORTED, "'%s' is not a tensor", port->name);
+    TG_TRY(tg_ort_check(o, o->api->GetTensorElementType(info, &element), port->name, err));
+    if (!tg_ort_dtype(element, &port->dtype))
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "'%s' has an element type that the Open Inference Protocol does not have "
+                       "(ONNX type %d)",
+                       port->name, (int)element);
+    return read_shape(o, info, port, err);
+}
+
+typedef OrtStatus *(ORT_API_CALL *name_fn)(const OrtSession *, size_t, OrtAllocator *, char **);
+typedef OrtStatus *(ORT_API_CALL *type_fn)(const OrtSession *, size_t, OrtTypeInfo **);
+
+static enum tg_rc read_name(const struct tg_session *s, name_fn get, size_t i, char **out,
+                            struct tg_err *err)
+{
+    const OrtApi *api = s->ort->api;
+    OrtAllocator *alloc = NULL;
+    char *name = NULL;
+    enum tg_rc rc;
+
+    TG_TRY(tg_ort_check(s->ort, api->GetAllocatorWithDefaultOptions(&alloc), "names", err));
+    TG_TRY(tg_ort_check(s->ort, get(s->session, i, alloc, &name), "names", err));
+    *out = strlen(name) <= TG_OIP_NAME_MAX && tg_utf8_ok(tg_bytes_str(name)) ? tg_strdup(name) : NULL;
+    rc = tg_ort_check(s->ort, api->AllocatorFree(alloc, name), "names", err);
+    if (rc == TG_OK && *out == NULL)
+        rc = TG_FAIL(err, TG_E_UNSUPPORTED,
+                     "a tensor name is over %d bytes or not UTF-8, or memory is out",
+                     TG_OIP_NAME_MAX);
+    return rc;
+}
+
+static enum tg_rc read_ports(const struct tg_session *s, name_fn name, type_fn type, size_t n,
+                             struct tg_ports *ports, struct tg_err *err)
+{
+    if (n > TG_OIP_TENSORS_MAX)
+        return TG_FAIL(err, TG_E_UNSUPPORTED, "the model has %zu inputs or outputs, at most %d", n,
+                       TG_OIP_TENSORS_MAX);
+    ports->v = tg_calloc(n + 1, sizeof(*ports->v));
+    if (ports->v == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        OrtTypeInfo *info = NULL;
+        enum tg_rc rc;
+
+        ports->n++;
+        TG_TRY(read_name(s, name, i, &ports->v[i].name, err));
+        TG_TRY(tg_ort_check(s->ort, type(s->session, i, &info), "types", err));
+        rc = read_type(s->ort, info, &ports->v[i], err);
+        s->ort->api->ReleaseTypeInfo(info);
+        TG_TRY(rc);
+    }
+    return TG_OK;
+}
+
+/* ---- the session ---- */
+
+static enum tg_rc create(struct tg_session *s, struct tg_bytes model, struct tg_err *err)
+{
+    const OrtApi *api = s->ort->api;
+    OrtSessionOptions *opts = NULL;
+    enum tg_rc rc;
+
+    TG_TRY(tg_ort_check(s->ort, api->CreateSessionOptions(&opts), "options", err));
+    rc = tg_ort_check(s->ort, api->DisablePerSessionThreads(opts), "options", err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(
+            s->ort, api->CreateSessionFromArray(s->ort->env, model.p, model.n, opts, &s->session),
+            "loading the model", err);
+    api->ReleaseSessionOptions(opts);
+    return rc;
+}
+
+static enum tg_rc describe(struct tg_session *s, struct tg_err *err)
+{
+    const OrtApi *api = s->ort->api;
+    size_t in = 0, out = 0;
+
+    TG_TRY(tg_ort_check(s->ort, api->SessionGetInputCount(s->session, &in), "inputs", err));
+    TG_TRY(tg_ort_check(s->ort, api->SessionGetOutputCount(s->session, &out), "outputs", err));
+    TG_TRY(read_ports(s, api->SessionGetInputName, api->SessionGetInputTypeInfo, in, &s->in, err));
+    return read_ports(s, api->SessionGetOutputName, api->SessionGetOutputTypeInfo, out, &s->out,
+                      err);
+}
+
+enum tg_rc tg_session_new(struct tg_ort *ort, struct tg_bytes model, struct tg_session **out,
+                          struct tg_err *err)
+{
+    TG_AUTO(tg_session_freep) struct tg_session *s = tg_calloc(1, sizeof(*s));
+    bool external = false;
+
+    if (s == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    s->ort = ort;
+    TG_TRY(tg_onnx_has_external_data(model, &external, err));
+    if (external)
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "the model keeps weights in another file (ONNX external data), which is not "
+                       "supported yet; save it as one file under 2 GiB "
+                       "(onnx.save(..., save_as_external_data=False))");
+    TG_TRY(create(s, model, err));
+    TG_TRY(describe(s, err));
+    *out = tg_steal(&s);
+    return TG_OK;
+}
+
+static void ports_free(struct tg_ports *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        tg_free(p->v[i].name);
+    tg_free(p->v);
+}
+
+void tg_session_free(struct tg_session *s)
+{
+    if (s == NULL)
+        return;
+    if (s->session != NULL)
+        s->ort->api->ReleaseSession(s->session);
+    ports_free(&s->in);
+    ports_free(&s->out);
+    tg_free(s);
+}
+
+const struct tg_ports *tg_session_inputs(const struct tg_session *s)
+{
+    return &s->in;
+}
+
+const struct tg_ports *tg_session_outputs(const struct tg_session *s)
+{
+    return &s->out;
+}

@@ -1,0 +1,299 @@
+/* Forbidden calls do kill; allowed ones do not. Each case runs in a child of its own. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../tg_cmocka.h"
+#include "base/secret.h"
+#include "base/thread.h"
+#include "moai/sandbox.h"
+#include "moai/session.h"
+#include "onnx_make.h"
+
+static struct tg_err err;
+
+/* What a case returns: 0 went well. */
+typedef int case_fn(void);
+
+/* Exit status, or 1000 + signal. */
+static int in_child(case_fn *fn)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(fn());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void enter(enum tg_sandbox_phase upto)
+{
+    if (tg_sandbox_begin(&err) != TG_OK || tg_sandbox_enter(TG_SANDBOX_LOAD, &err) != TG_OK)
+        _exit(99);
+    if (upto == TG_SANDBOX_SERVE && tg_sandbox_enter(TG_SANDBOX_SERVE, &err) != TG_OK)
+        _exit(98);
+}
+
+#define FORBIDDEN(name, phase, call)                                                               \
+    static int name(void)                                                                          \
+    {                                                                                              \
+        enter(phase);                                                                              \
+        (void)!(call);                                                                             \
+        return 0;                                                                                  \
+    }
+
+static char *no_args[] = {NULL};
+
+FORBIDDEN(do_open, TG_SANDBOX_LOAD, open("/dev/null", O_RDONLY))
+FORBIDDEN(do_creat, TG_SANDBOX_LOAD, syscall(SYS_openat, AT_FDCWD, "x", O_CREAT | O_WRONLY, 0600))
+FORBIDDEN(do_stat, TG_SANDBOX_LOAD, syscall(SYS_newfstatat, AT_FDCWD, "/etc/passwd", NULL, 0))
+FORBIDDEN(do_socket, TG_SANDBOX_LOAD, socket(AF_INET, SOCK_STREAM, 0))
+FORBIDDEN(do_socketpair, TG_SANDBOX_LOAD, syscall(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, NULL))
+FORBIDDEN(do_connect, TG_SANDBOX_LOAD, connect(0, NULL, 0))
+FORBIDDEN(do_exec, TG_SANDBOX_LOAD, execve("/bin/true", no_args, no_args))
+FORBIDDEN(do_fork, TG_SANDBOX_LOAD, syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))
+FORBIDDEN(do_vfork, TG_SANDBOX_LOAD, syscall(SYS_vfork))
+FORBIDDEN(do_ptrace, TG_SANDBOX_LOAD, ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+FORBIDDEN(do_readv, TG_SANDBOX_LOAD, syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0))
+FORBIDDEN(do_memfd, TG_SANDBOX_LOAD, syscall(SYS_memfd_create, "x", 0))
+FORBIDDEN(do_dumpable, TG_SANDBOX_LOAD, prctl(PR_SET_DUMPABLE, 1))
+FORBIDDEN(do_setuid, TG_SANDBOX_LOAD, syscall(SYS_setuid, 0))
+FORBIDDEN(do_setlimit, TG_SANDBOX_LOAD, setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}))
+FORBIDDEN(do_unlink, TG_SANDBOX_LOAD, unlink("x"))
+FORBIDDEN(do_kill, TG_SANDBOX_LOAD, kill(getppid(), 0))
+FORBIDDEN(do_bpf, TG_SANDBOX_LOAD, syscall(SYS_bpf, 0, NULL, 0))
+FORBIDDEN(do_uring, TG_SANDBOX_LOAD, syscall(SYS_io_uring_setup, 1, NULL))
+FORBIDDEN(do_exec_map, TG_SANDBOX_LOAD,
+          mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == NULL)
+FORBIDDEN(do_exec_protect, TG_SANDBOX_LOAD, mprotect(NULL, 4096, PROT_EXEC))
+FORBIDDEN(serve_pread, TG_SANDBOX_SERVE, pread(0, no_args, 0, 0))
+FORBIDDEN(serve_seccomp, TG_SANDBOX_SERVE, syscall(SYS_seccomp, 0, 0, NULL))
+FORBIDDEN(serve_thread, TG_SANDBOX_SERVE, syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0))
+FORBIDDEN(serve_mlock, TG_SANDBOX_SERVE, mlock(no_args, 1))
+
+static void forbidden_calls_kill(void **state)
+{
+    static const struct {
+        const char *name;
+        case_fn *fn;
+    } rows[] = {
+        {"open", do_open},         {"create", do_creat},         {"stat", do_stat},
+        {"socket", do_socket},     {"socketpair", do_socketpair}, {"connect", do_connect},
+        {"execve", do_exec},       {"fork", do_fork},            {"vfork", do_vfork},
+        {"ptrace", do_ptrace},     {"process_vm_readv", do_readv}, {"memfd_create", do_memfd},
+        {"dumpable", do_dumpable}, {"setuid", do_setuid},        {"unlink", do_unlink},      {"setrlimit", do_setlimit},
+        {"kill", do_kill},         {"bpf", do_bpf},              {"io_uring", do_uring},
+        {"mmap exec", do_exec_map}, {"mprotect exec", do_exec_protect},
+        {"serving: pread64", serve_pread}, {"serving: seccomp", serve_seccomp},
+        {"serving: clone", serve_thread},  {"serving: mlock", serve_mlock},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
+        int got = in_child(rows[i].fn);
+
+        if (got != 1000 + SIGSYS)
+            fail_msg("%s: expected SIGSYS, got %d", rows[i].name, got);
+    }
+}
+
+static enum tg_rc add_one(void *ctx, uint64_t i, unsigned worker, struct tg_err *e)
+{
+    (void)i;
+    (void)worker;
+    (void)e;
+    __atomic_add_fetch((int *)ctx, 1, __ATOMIC_SEQ_CST);
+    return TG_OK;
+}
+
+/* Threads, locked memory and plain memory while loading; memory and arithmetic while serving. */
+static int honest_work(void)
+{
+    struct tg_secret *s = NULL;
+    int count = 0;
+
+    enter(TG_SANDBOX_LOAD);
+    if (tg_thread_run(3, 16, add_one, &count, &err) != TG_OK || count != 16)
+        return 1;
+    if (tg_secret_new(100000, &s, &err) != TG_OK)
+        return 2;
+    memset(tg_secret_data(s), 7, 100000);
+    if (tg_sandbox_enter(TG_SANDBOX_SERVE, &err) != TG_OK)
+        return 3;
+    tg_secret_free(s);
+    for (size_t n = 16; n < (64u << 20); n *= 4) {
+        void *p = malloc(n);
+
+        if (p == NULL)
+            return 4;
+        memset(p, 1, n);
+        free(p);
+    }
+    return 0;
+}
+
+static void honest_work_goes_on(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(honest_work), 0);
+}
+
+/* ONNX Runtime loads a model, and runs it with all its threads, without a single forbidden call. */
+static int onnx_runtime(void)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf model = TG_BUF_INIT(1 << 20);
+    struct onnx_make m = {.type = 1, .dims = {"n", "1024"}, .n_dims = 2, .op = "Exp"};
+    struct tg_ort *ort = NULL;
+    struct tg_session *s = NULL;
+    struct tg_oip *in = tg_oip_new(TG_OIP_REQUEST);
+    static float x[1024 * 1024];
+
+    if (onnx_make(&m, &model) != TG_OK || tg_ort_new(4, &ort, &err) != TG_OK)
+        return 1;
+    enter(TG_SANDBOX_LOAD);
+    if (tg_session_new(ort, tg_buf_view(&model), &s, &err) != TG_OK)
+        return 2;
+    if (tg_sandbox_enter(TG_SANDBOX_SERVE, &err) != TG_OK)
+        return 3;
+    in->n = 1;
+    in->tensors[0] = (struct tg_oip_tensor){
+        .name = "x", .dtype = TG_DT_FP32, .shape = {{1024, 1024}, 2}, .data = TG_BYTES_OF(x)};
+    for (int i = 0; i < 20; i++) {
+        struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
+
+        if (tg_session_run(s, in, out, NULL, &err) != TG_OK || out->tensors[0].data.n != sizeof(x))
+            return 4;
+        tg_oip_free(out);
+    }
+    tg_oip_free(in);
+    tg_session_free(s);
+    tg_ort_free(ort);
+    return 0;
+}
+
+static void onnx_runtime_lives_inside(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(onnx_runtime), 0);
+}
+
+static void *open_in_thread(void *arg)
+{
+    volatile int *go = arg;
+
+    while (__atomic_load_n(go, __ATOMIC_SEQ_CST) == 0)
+        (void)sched_yield();
+    return (void *)(intptr_t)open("/dev/null", O_RDONLY);
+}
+
+/* A thread that was there before is inside too. */
+static int older_thread(void)
+{
+    pthread_t t;
+    int go = 0;
+
+    if (pthread_create(&t, NULL, open_in_thread, &go) != 0)
+        return 1;
+    enter(TG_SANDBOX_LOAD);
+    __atomic_store_n(&go, 1, __ATOMIC_SEQ_CST);
+    (void)pthread_join(t, NULL);
+    return 0;
+}
+
+static void older_threads_are_inside_too(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(older_thread), 1000 + SIGSYS);
+}
+
+static int hardened(void)
+{
+    struct rlimit core = {1, 1};
+
+    if (tg_sandbox_begin(&err) != TG_OK)
+        return 1;
+    if (prctl(PR_GET_DUMPABLE) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+        return 2;
+    return getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur == 0 && core.rlim_max == 0 ? 0 : 3;
+}
+
+static void begin_hardens_the_process(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(hardened), 0);
+}
+
+static int closed(void)
+{
+    int fds[2], keep;
+
+    if (pipe(fds) != 0)
+        return 1;
+    keep = fcntl(fds[0], F_DUPFD, 40);
+    if (tg_sandbox_close_fds(&keep, 1, &err) != TG_OK)
+        return 2;
+    if (fcntl(keep, F_GETFD) < 0 || fcntl(2, F_GETFD) < 0)
+        return 3;
+    return fcntl(fds[0], F_GETFD) < 0 && fcntl(fds[1], F_GETFD) < 0 ? 0 : 4;
+}
+
+static void only_told_descriptors_stay(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(closed), 0);
+}
+
+/* As root: the user changes for good and no capability is left. As anyone else: a clear refusal. */
+static int dropped(void)
+{
+    if (geteuid() != 0)
+        return tg_sandbox_drop_user("nobody", &err) == TG_E_DENIED ? 0 : 1;
+    if (tg_sandbox_begin(&err) != TG_OK || tg_sandbox_drop_user("nobody", &err) != TG_OK)
+        return 2;
+    if (getuid() == 0 || getgid() == 0 || getgroups(0, NULL) != 0 || setuid(0) == 0)
+        return 3;
+    return prctl(PR_GET_DUMPABLE) == 0 ? 0 : 4;
+}
+
+static int refused_users(void)
+{
+    if (tg_sandbox_drop_user("no-such-user-here", &err) != TG_E_NOTFOUND)
+        return 1;
+    return tg_sandbox_drop_user("root", &err) == TG_E_DENIED ? 0 : 2;
+}
+
+static void users_change_for_good_or_not_at_all(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(dropped), 0);
+    assert_int_equal(in_child(refused_users), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forbidden_calls_kill),
+        cmocka_unit_test(honest_work_goes_on),
+        cmocka_unit_test(onnx_runtime_lives_inside),
+        cmocka_unit_test(older_threads_are_inside_too),
+        cmocka_unit_test(begin_hardens_the_process),
+        cmocka_unit_test(only_told_descriptors_stay),
+        cmocka_unit_test(users_change_for_good_or_not_at_all),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -20,5 +20,7 @@ dir=$1
 meson=/usr/bin/meson
 [ -x $meson ] || meson=meson
 $meson install -C "$dir" --no-rebuild >/dev/null
-# Meson's own log names each file; lines with # are its comments.
-grep -v '^#' "$dir/meson-logs/install-log.txt" | tee "$dir/installed-files.txt"
+# Meson's own log names each file and each folder it made; lines with # are its comments.
+grep -v '^#' "$dir/meson-logs/install-log.txt" | while IFS= read -r path; do
+    [ -d "$path" ] || printf '%s\n' "$path"
+done | tee "$dir/installed-files.txt"

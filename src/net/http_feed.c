@@ -12,6 +12,7 @@ static const char stand_in[] = "GET / HTTP/1.1\r\nHost: refused\r\n\r\n";
 #define LINGER_BYTES (UINT64_C(64) << 20)
 #define PIPELINE_MAX 32
 #define BACKLOG_MAX 131072
+#define BODY_IN_PIECES 65536
 
 static void refuse(struct tg_http_conn *c, struct evbuffer *input, unsigned status,
                    const struct tg_err *err)
@@ -117,7 +118,9 @@ static bool pass_one(struct tg_http_conn *c, struct evbuffer *input)
     c->body_left = head.body - have;
     c->body_got = have;
     c->body_since = c->body_left > 0 ? tg_http_ms() : 0;
-    if (evbuffer_remove_buffer(c->hold, input, n + have) != (int)(n + have)) {
+    if (evbuffer_remove_buffer(c->hold, input, n + have) != (int)(n + have) ||
+        /* One piece for the whole body, else it is copied together once it is there. */
+        (c->body_left > BODY_IN_PIECES && evbuffer_expand(input, (size_t)c->body_left) != 0)) {
         tg_http_conn_doom(c);
         return false;
     }

@@ -1,6 +1,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -62,8 +64,10 @@ TG_RC tg_listen_tcp(const char *address, uint16_t port, int *fd_out, uint16_t *p
     fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "listen on %s: no socket", address);
-    /* So that a restarted server need not wait for the old one's TIME_WAIT connections. */
+    /* A restarted server need not wait for the old one's TIME_WAIT connections; and no answer waits
+     * for the acknowledgement of its own head (accepted sockets inherit TCP_NODELAY). */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||
         bind(fd, &a.sa, n) != 0 || listen(fd, BACKLOG) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "listen on %s port %u", address, port);
     if (port_out != NULL)

@@ -2,6 +2,8 @@
  * behave. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -410,7 +412,8 @@ static void a_file_that_shrank_breaks_the_connection(void **state)
     (void)close(fd);
 }
 
-/* AddressSanitizer keeps 256 MiB of what was freed: then the bound only says "not the whole file". */
+/* AddressSanitizer keeps 256 MiB of what was freed: then the bound only says "not the whole file".
+ */
 #if defined(__SANITIZE_ADDRESS__)
 static const uint64_t resident_max_kib = 512 * 1024;
 #else
@@ -567,6 +570,104 @@ static void unix_socket_has_its_mode_and_serves(void **state)
     tg_http_client_free(c);
 }
 
+/* What Nagle's algorithm and delayed acknowledgements make of an answer in two writes: 40 ms. */
+static void answers_do_not_wait_for_acknowledgements(void **state)
+{
+    struct tg_err err = TG_ERR_INIT;
+    int fd = -1, on = 0, peer, conn;
+    socklen_t n = sizeof(on);
+    uint16_t port = 0;
+
+    (void)state;
+    assert_ok(tg_listen_tcp("127.0.0.1", 0, &fd, &port, &err));
+    peer = fx_connect(port);
+    conn = accept(fd, NULL, NULL);
+    assert_true(conn >= 0);
+    assert_int_equal(getsockopt(conn, IPPROTO_TCP, TCP_NODELAY, &on, &n), 0);
+    assert_int_not_equal(on, 0);
+    (void)close(conn);
+    (void)close(peer);
+    (void)close(fd);
+}
+
+static enum tg_rc hello(void *arg, const struct tg_http_req *req, struct tg_http_res *res,
+                        struct tg_err *err)
+{
+    (void)req;
+    (void)err;
+    return tg_http_res_body(res, "text/plain", tg_bytes_str(arg));
+}
+
+struct inherited {
+    struct tg_loop *loop;
+    struct tg_http_server *http;
+};
+
+static struct inherited inherit(int fd, bool paused, char *name)
+{
+    struct tg_http_server_opts o = {.handler = hello, .arg = name};
+    struct tg_http_listen_opts l = {.paused = paused};
+    struct tg_err err = TG_ERR_INIT;
+    struct inherited in = {NULL, NULL};
+
+    assert_ok(tg_loop_new(&in.loop, &err));
+    assert_ok(tg_http_server_new(in.loop, &o, &in.http, &err));
+    assert_ok(tg_http_server_listen_fd(in.http, dup(fd), &l, &err));
+    return in;
+}
+
+static void spin(struct inherited *in, int turns)
+{
+    struct tg_err err = TG_ERR_INIT;
+
+    for (int i = 0; i < turns; i++)
+        assert_ok(tg_loop_turn(in->loop, 5, &err));
+}
+
+/* As the agent swaps workers: two servers on one socket, the second told to wait. */
+static void a_socket_passes_from_one_server_to_the_next(void **state)
+{
+    struct tg_http_drain_opts d = {.idle_ms = 10, .deadline_ms = 1000};
+    char first[] = "first", second[] = "second";
+    struct tg_err err = TG_ERR_INIT;
+    struct inherited a, b;
+    uint16_t port = 0;
+    int fd = -1, c;
+    bool closed;
+    char *text;
+
+    (void)state;
+    assert_ok(tg_listen_tcp("127.0.0.1", 0, &fd, &port, &err));
+    a = inherit(fd, false, first);
+    b = inherit(fd, true, second);
+    c = fx_connect(port);
+    fx_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    spin(&b, 10);
+    assert_int_equal(tg_http_server_connections(b.http), 0); /* paused */
+    spin(&a, 10);
+    text = fx_recv(c, 100, &closed);
+    assert_contains(text, "first");
+    tg_free(text);
+    (void)close(c);
+    tg_http_server_resume(b.http);
+    tg_http_server_drain(a.http, &d);
+    spin(&a, 30);
+    assert_int_equal(tg_http_server_connections(a.http), 0);
+    c = fx_connect(port);
+    fx_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    spin(&a, 10);
+    spin(&b, 10);
+    text = fx_recv(c, 100, &closed);
+    assert_contains(text, "second");
+    tg_free(text);
+    (void)close(c);
+    (void)close(fd);
+    tg_http_server_free(a.http);
+    tg_http_server_free(b.http);
+    tg_loop_free(a.loop);
+    tg_loop_free(b.loop);
+}
+
 #define TEST(f, setup) cmocka_unit_test_setup_teardown(f, setup, stop)
 
 int main(void)
@@ -594,6 +695,8 @@ int main(void)
         TEST(drain_has_a_deadline, start),
         TEST(drain_without_connections_is_done_at_once, start),
         TEST(unix_socket_has_its_mode_and_serves, start),
+        cmocka_unit_test(answers_do_not_wait_for_acknowledgements),
+        cmocka_unit_test(a_socket_passes_from_one_server_to_the_next),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,136 @@
+#!/usr/bin/python3
+"""make bench: measure TensorGuard beside what one would use instead, in one run on one machine.
+
+  tests/bench/run.py [--size MIB] [--rounds N] [--only PART]... [--out FILE]
+
+Parts: container crypto platform device. Writes build/bench.json and build/bench.svg and prints a table. A ratio is
+ours / alternative. Nothing here passes or fails by time; a part that cannot be measured makes the run fail.
+"""
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "e2e")]
+
+import plot  # noqa: E402
+import programs  # noqa: E402
+
+PARTS = ("container", "crypto", "platform", "device")  # part_<name>.py
+
+# The benchmark table of the project's founding document (on an NVIDIA Jetson Orin Nano), and which of our rows answers it.
+SEED = [
+    ("Agent Cold Start, time to ready", 1.2, "s", "agent: start to ready, model cached"),
+    ("TGSP Decryption, throughput", 210, "MB/s", "verify + open, 1 file"),
+    ("PQC Sig Verify, latency", 5.2, "ms", "hybrid verify"),
+    ("API Latency, P99", 45, "ms", "check-in p99, 8 devices at once"),
+    ("Memory Footprint, idle", 64, "MB", "agent + worker: idle PSS"),
+]
+
+
+def machine():
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+class Results:
+    """Rows in the order they were measured."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, name, ours, unit, alternative=None, instead=None, note=None):
+        """ours and alternative in `unit`; instead: what the alternative is."""
+        row = {"name": name, "ours": ours, "unit": unit, "alternative": alternative, "instead": instead,
+               "ratio": ours / alternative if alternative else None, "note": note}
+        self.rows.append(row)
+        print(f"  {name}: {figure(ours)} {unit}" +
+              (f"  |  {instead}: {figure(alternative)} {unit}  |  ratio {row['ratio']:.2f}" if alternative else ""), flush=True)
+
+    def find(self, name):
+        return next((r for r in self.rows if r["name"] == name), None)
+
+
+def figure(v):
+    return "-" if v is None else f"{v:,.0f}" if abs(v) >= 100 else f"{v:.3g}"
+
+
+def table(head, rows):
+    widths = [max(len(str(r[i])) for r in [head, *rows]) for i in range(len(head))]
+    for r in [head, ["-" * w for w in widths], *rows]:
+        print("  ".join(str(c).ljust(w) if i == 0 else str(c).rjust(w) for i, (c, w) in enumerate(zip(r, widths))).rstrip())
+
+
+def seed_rows(results):
+    """The founding table beside ours, in its own units."""
+    out = []
+    for name, theirs, unit, ours_name in SEED:
+        row = results.find(ours_name)
+        ours = row["ours"] if row else None
+        if row and unit == "MB/s":
+            ours = row["note"]["mb_per_s"]
+        if row and unit == "ms" and row["unit"] == "us":
+            ours = row["ours"] / 1000
+        out.append({"name": name, "seed": theirs, "unit": unit, "ours": ours, "row": ours_name,
+                    "ratio": ours / theirs if ours is not None else None})
+    return out
+
+
+def show(results, seed):
+    print("\nOurs beside the alternative (ratio = ours / alternative)\n")
+    table(["what", "ours", "alternative", "ratio", "unit", "alternative is"],
+          [[r["name"], figure(r["ours"]), figure(r["alternative"]), f"{r['ratio']:.2f}" if r["ratio"] else "-", r["unit"],
+            r["instead"] or "-"] for r in results.rows])
+    print("\nThe founding document's table (on a Jetson Orin Nano) beside ours (on this machine)\n")
+    table(["what", "then", "ours", "ratio", "unit"],
+          [[s["name"], figure(s["seed"]), figure(s["ours"]), f"{s['ratio']:.3f}" if s["ratio"] else "-", s["unit"]]
+           for s in seed])
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    p.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of the large file (default 1024)")
+    p.add_argument("--rounds", type=int, default=3, help="rounds of the large file; the median counts (default 3)")
+    p.add_argument("--only", action="append", choices=PARTS, help="only this part (repeatable)")
+    p.add_argument("--seconds", type=float, default=5, help="length of each load measurement (default 5)")
+    p.add_argument("--out", type=pathlib.Path, default=programs.BUILD / "bench.json")
+    return p.parse_args()
+
+
+def main():
+    args = arguments()
+    results, failed = Results(), []
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tg-bench-"))
+    try:
+        for name in args.only or PARTS:
+            print(f"== {name}", flush=True)
+            try:
+                (folder / name).mkdir()
+                importlib.import_module("part_" + name).measure(results, folder / name, args)
+            except Exception:  # noqa: BLE001 - the other parts can still be measured
+                traceback.print_exc()
+                failed.append(name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    seed = seed_rows(results)
+    show(results, seed)
+    document = {"machine": machine(), "size_mib": args.size, "rounds": args.rounds, "rows": results.rows, "seed": seed,
+                "failed": failed}
+    args.out.write_text(json.dumps(document, indent=1) + "\n")
+    args.out.with_suffix(".svg").write_text(plot.ratios(results.rows))
+    print(f"\nbench: {args.out}, {args.out.with_suffix('.svg')}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

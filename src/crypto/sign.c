@@ -1,5 +1,6 @@
 #include "crypto/sign.h"
 
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/params.h>
 #include <string.h>
@@ -49,11 +50,29 @@ static bool ed25519_acceptable(const uint8_t raw[TG_SIGN_ED25519_LEN])
     return true;
 }
 
-/* Is the point on the curve? OpenSSL decodes lazily, so ask. */
-static bool on_curve(EVP_PKEY *key)
+TG_DEFINE_AUTO(BN_CTX, bn_ctx_freep, BN_CTX_free);
+
+/* p = 2^255 - 19 and d = -121665/121666 of RFC 8032 §5.1. */
+static const char ed_p[] = "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffed";
+static const char ed_d[] = "52036cee2b6ffe738cc740797779e89800700a4d4141d8ab75eb4dca135978a3";
+
+/* Does y have an x, that is, is (y^2 - 1)(d y^2 + 1) a square mod p (RFC 8032 §5.1.3)? OpenSSL decodes
+ * points only when it verifies, so ask here. */
+static bool on_curve(const uint8_t y_bytes[TG_SIGN_ED25519_LEN])
 {
-    TG_AUTO(tg_evp_pkey_ctx_freep) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-    return ctx && EVP_PKEY_public_check(ctx) == 1;
+    uint8_t le[TG_SIGN_ED25519_LEN];
+    TG_AUTO(bn_ctx_freep) BN_CTX *ctx = BN_CTX_new();
+    if (!ctx)
+        return false;
+    BN_CTX_start(ctx);
+    BIGNUM *p = BN_CTX_get(ctx), *d = BN_CTX_get(ctx), *u = BN_CTX_get(ctx), *v = BN_CTX_get(ctx);
+    memcpy(le, y_bytes, sizeof le);
+    le[31] &= 0x7f;
+    bool ok = v && BN_hex2bn(&p, ed_p) && BN_hex2bn(&d, ed_d) && BN_lebin2bn(le, sizeof le, u) &&
+              BN_mod_sqr(u, u, p, ctx) && BN_mod_mul(v, d, u, p, ctx) && BN_add_word(v, 1) &&
+              BN_sub_word(u, 1) && BN_mod_mul(u, u, v, p, ctx) && BN_kronecker(u, p, ctx) == 1;
+    BN_CTX_end(ctx);
+    return ok;
 }
 
 enum tg_rc tg_sign_pk_new(struct tg_bytes raw, struct tg_sign_pk **out)
@@ -68,7 +87,7 @@ enum tg_rc tg_sign_pk_new(struct tg_bytes raw, struct tg_sign_pk **out)
     pk->ed25519 = EVP_PKEY_new_raw_public_key_ex(NULL, "ED25519", NULL, raw.p, TG_SIGN_ED25519_LEN);
     pk->mldsa = EVP_PKEY_new_raw_public_key_ex(NULL, "ML-DSA-65", NULL, raw.p + TG_SIGN_ED25519_LEN,
                                                TG_SIGN_MLDSA_PK_LEN);
-    if (!pk->ed25519 || !pk->mldsa || !on_curve(pk->ed25519))
+    if (!pk->ed25519 || !pk->mldsa || !on_curve(raw.p))
         return TG_E_FORMAT;
     TG_TRY(tg_key_id(sign_label, raw, pk->id));
     *out = tg_steal(&pk);

@@ -1,0 +1,342 @@
+"""What demo.py stands on: the screen, processes that end with it, .npy files, a prediction client, a search.
+
+Python's standard library only.
+"""
+import ast
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+
+class Stop(Exception):
+    """Something without which the story cannot go on failed."""
+
+
+# ---- the screen ----
+
+class Screen:
+    """Steps and checks as they happen; colours and the moving line only on a terminal."""
+    SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+    def __init__(self):
+        self.tty = sys.stdout.isatty()
+        self.passed = self.failed = 0
+        self.rows = []
+        self.doing = None
+        self.lock = threading.Lock()
+
+    def paint(self, code, text):
+        return f"\033[{code}m{text}\033[0m" if self.tty else text
+
+    def line(self, text=""):
+        with self.lock:
+            if self.tty and self.doing:
+                print("\r\033[K", end="")
+            print(text, flush=True)
+
+    @contextlib.contextmanager
+    def step(self, name):
+        """One part of the story: its time goes into the closing table."""
+        before, start = (self.passed, self.failed), time.monotonic()
+        number = len(self.rows) + 1
+        self.line("\n" + self.paint("1", f"{number}. {name}"))
+        done = threading.Event()
+        spinner = threading.Thread(target=self._spin, args=(done, start), daemon=True)
+        self.doing = name
+        if self.tty:
+            spinner.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if self.tty:
+                spinner.join()
+                print("\r\033[K", end="", flush=True)
+            self.doing = None
+            self.rows.append((name, self.passed - before[0], self.failed - before[1], time.monotonic() - start))
+
+    def _spin(self, done, start):
+        i = 0
+        while not done.wait(0.1):
+            if time.monotonic() - start > 0.4:
+                with self.lock:
+                    print(f"\r\033[K   {self.SPIN[i % len(self.SPIN)]} {time.monotonic() - start:4.1f} s", end="", flush=True)
+            i += 1
+
+    def check(self, what, ok, why=""):
+        """One thing that must be so. Returns ok."""
+        if ok:
+            self.passed += 1
+            self.line(f"   {self.paint('32', '✓')} {what}")
+        else:
+            self.failed += 1
+            self.line(f"   {self.paint('31;1', '✗ ' + what)}" + (f"\n     {why}" if why else ""))
+        return ok
+
+    def need(self, what, ok, why=""):
+        if not self.check(what, ok, why):
+            raise Stop(what)
+
+    def say(self, text):
+        self.line(f"     {self.paint('2', text)}")
+
+    def table(self):
+        width = max(len(r[0]) for r in self.rows)
+        self.line("\n" + self.paint("1", f"{'what happened':<{width + 4}}{'checks':>7}{'seconds':>10}"))
+        for i, (name, good, bad, took) in enumerate(self.rows, 1):
+            mark = f"{good}" if bad == 0 else self.paint("31;1", f"{good}/{good + bad}")
+            self.line(f"{i:>2}. {name:<{width}}{mark:>7}{took:>10.2f}")
+        self.line(f"{'':4}{'all together':<{width}}{self.passed + self.failed:>7}{sum(r[3] for r in self.rows):>10.2f}")
+
+
+# ---- programs ----
+
+class Programs:
+    """The built programs, and every process that was started, to be ended whatever happens."""
+    FOLDER = {"tensorguard": "cli", "tensorguard-platform": "platform", "tensorguard-agent": "agent",
+              "tensorguard-moai": "moai"}
+
+    def __init__(self, build, config):
+        self.build, self.config = pathlib.Path(build).resolve(), config
+        self.running = []
+
+    def path(self, name):
+        return str(self.build / "src" / self.FOLDER[name] / name)
+
+    def missing(self):
+        return [name for name in self.FOLDER if not os.access(self.path(name), os.X_OK)]
+
+    def run(self, name, *args, ok=True):
+        """Run to the end. ok=True: it must succeed; None: either."""
+        done = subprocess.run([self.path(name), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=120, check=False)
+        if ok and done.returncode != 0:
+            raise Stop(f"{name} {args[0]}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        return done
+
+    def cli(self, *args, ok=True):
+        return self.run("tensorguard", *args, ok=ok)
+
+    def json(self, *args):
+        return json.loads(self.cli(*args, "--json").stdout)
+
+    def platform_json(self, *args):
+        return self.json(*args, "--config", self.config)
+
+    def start(self, name, log, *args):
+        with open(log, "ab") as f:
+            p = subprocess.Popen([self.path(name), *map(str, args)], stdin=subprocess.DEVNULL, stdout=f, stderr=f)
+        p.log, p.title = log, name
+        self.running.append(p)
+        return p
+
+    def end(self, p, patience=15):
+        """SIGTERM, and SIGKILL for one that does not listen. Returns the exit status."""
+        if p.poll() is None:
+            p.terminate()
+            try:
+                p.wait(patience)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+        if p in self.running:
+            self.running.remove(p)
+        return p.returncode
+
+    def end_all(self):
+        for p in reversed(self.running[:]):
+            with contextlib.suppress(Exception):
+                self.end(p, 5)
+
+
+def wait_for(what, condition, seconds=30, every=0.02):
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Stop(f"waited {seconds} s for {what}")
+        time.sleep(every)
+
+
+def interrupt_on_sigterm():
+    def handler(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGHUP, handler)
+
+
+# ---- .npy ----
+
+class Array:
+    """A little-endian float32 or int64 array of one or two effective dimensions: rows of `width` values."""
+
+    def __init__(self, raw):
+        if raw[:6] != b"\x93NUMPY" or raw[6] not in (1, 2):
+            raise Stop("not a .npy file")
+        at, size = (8, 2) if raw[6] == 1 else (8, 4)
+        n = int.from_bytes(raw[at:at + size], "little")
+        header = ast.literal_eval(raw[at + size:at + size + n].decode("latin-1"))
+        self.kind, self.shape = header["descr"], header["shape"]
+        self.data = raw[at + size + n:]
+        code, item = {"<f4": ("f", 4), "<i8": ("q", 8)}[self.kind]
+        self.values = struct.unpack(f"<{len(self.data) // item}{code}", self.data)
+        self.rows_n = self.shape[0]
+        self.width = len(self.values) // self.rows_n
+
+    def row(self, i):
+        return self.values[i * self.width:(i + 1) * self.width]
+
+
+def load(path):
+    return Array(pathlib.Path(path).read_bytes())
+
+
+def furthest(a, b):
+    """The largest difference between two arrays of one shape."""
+    if len(a.values) != len(b.values):
+        return float("inf")
+    return max(abs(x - y) for x, y in zip(a.values, b.values))
+
+
+def score(logits, labels):
+    right = sum(max(range(logits.width), key=logits.row(i).__getitem__) == labels.values[i] for i in range(labels.rows_n))
+    return right / labels.rows_n
+
+
+# ---- predictions over the Open Inference Protocol ----
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=20)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def infer(path, model, values, shape):
+    """One request on a connection of its own, in binary. Returns (version, logits)."""
+    data = struct.pack(f"<{len(values)}f", *values)
+    head = json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": shape,
+                                   "parameters": {"binary_data_size": len(data)}}],
+                       "parameters": {"binary_data_output": True}}).encode()
+    c = UnixConnection(path)
+    try:
+        c.request("POST", f"/v2/models/{model}/infer", body=head + data,
+                  headers={"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"})
+        r = c.getresponse()
+        body = r.read()
+        if r.status != 200:
+            raise OSError(f"HTTP {r.status}: {body[:200]!r}")
+        n = int(r.headers["Inference-Header-Content-Length"])
+        answer = json.loads(body[:n])
+        return answer.get("model_version"), struct.unpack(f"<{(len(body) - n) // 4}f", body[n:])
+    finally:
+        c.close()
+
+
+class Hammer(threading.Thread):
+    """A client that never rests: every answer must be right for the version that gave it."""
+
+    def __init__(self, path, model, images, right):
+        super().__init__(daemon=True)
+        self.path, self.model, self.images, self.right = path, model, images, right
+        self.stopped = threading.Event()
+        self.counts, self.failures, self.slowest = {}, [], 0.0
+        self.start()
+
+    def run(self):
+        i = 0
+        while not self.stopped.is_set():
+            i = (i + 1) % self.images.rows_n
+            begun = time.monotonic()
+            try:
+                version, logits = infer(self.path, self.model, self.images.row(i), [1, *self.images.shape[1:]])
+                wanted = self.right[version].row(i)
+                if max(abs(a - b) for a, b in zip(logits, wanted)) > 1e-4 or len(logits) != len(wanted):
+                    self.failures.append(f"version {version}, image {i}: wrong logits")
+                self.counts[version] = self.counts.get(version, 0) + 1
+            except (OSError, http.client.HTTPException, KeyError, ValueError) as e:
+                self.failures.append(f"{type(e).__name__}: {e}")
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+    def finish(self):
+        self.stopped.set()
+        self.join(30)
+        return self
+
+
+# ---- the search ----
+
+def needles(path, n=24, size=48):
+    """Pieces from all over a file that are not mostly zeros: any one of them gives the plaintext away."""
+    data = pathlib.Path(path).read_bytes()
+    found, step = [], max(1, (len(data) - size) // n)
+    for at in range(0, len(data) - size, step):
+        piece = data[at:at + size]
+        if len(set(piece)) > size // 2:
+            found.append(piece)
+    return found
+
+
+def _touched_since(folders, since):
+    seen = set()
+    for folder in folders:
+        for top, dirs, names in os.walk(folder):
+            dirs[:] = [d for d in dirs if not os.path.islink(os.path.join(top, d))]
+            for name in names:
+                path = os.path.join(top, name)
+                try:
+                    st = os.lstat(path)
+                except OSError:
+                    continue
+                if (st.st_mode & 0o170000) == 0o100000 and st.st_ctime >= since and (st.st_dev, st.st_ino) not in seen:
+                    seen.add((st.st_dev, st.st_ino))
+                    yield path, st.st_size
+
+
+def search(folders, pieces, since=0.0):
+    """Files beneath folders, changed since then, that hold any of the pieces. Returns (hits, files, bytes)."""
+    hits, files, total = [], 0, 0
+    keep = max(map(len, pieces)) - 1
+    for path, size in _touched_since(folders, since):
+        try:
+            with open(path, "rb") as f:
+                tail = b""
+                while block := f.read(4 << 20):
+                    window = tail + block
+                    if any(p in window for p in pieces):
+                        hits.append(path)
+                        break
+                    tail = window[-keep:]
+        except OSError:
+            continue
+        files, total = files + 1, total + size
+    return hits, files, total
+
+
+def places_to_search(demo):
+    """The demo's own folder, temporary folders, memory file systems, the home folder."""
+    wanted = [demo, tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR"),
+              os.path.expanduser("~")]
+    out = []
+    for w in wanted:
+        if w and os.path.isdir(w):
+            real = os.path.realpath(w)
+            if real != "/" and real not in out:
+                out.append(real)
+    return out

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from demo_kit import (Hammer, Programs, Screen, Stop, furthest, interrupt_on_sigterm, load, needles,
-                      places_to_search, score, search, wait_for)
+                      places_to_search, score, search, tls_version, wait_for)
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = "perception-net"
@@ -43,9 +43,10 @@ class Demo:
         for who in ("author", "stranger"):
             for kind in ("signing", "encryption"):
                 p.cli("keygen", "--type", kind, "--out", self.dir / who)
-        mode = stat.S_IMODE(os.stat(self.keys / "signing.priv").st_mode)
-        self.check("hybrid key pairs: Ed25519 + ML-DSA-65 to sign, X25519 + ML-KEM-768 to encrypt", True)
-        self.check("private keys are readable by their owner alone (0600)", mode == 0o600, f"mode {mode:o}")
+        blocks = [(self.keys / f).read_text().count("-----BEGIN ") for f in sorted(os.listdir(self.keys))]
+        self.check("hybrid key pairs, classical and post-quantum: Ed25519 + ML-DSA-65, X25519 + ML-KEM-768", blocks == [2] * 4)
+        modes = [stat.S_IMODE(f.stat().st_mode) for f in self.keys.glob("*.priv")]
+        self.check("private keys are readable by their owner alone (0600)", modes == [0o600] * 2, str(modes))
 
     def pack(self, version, *more, who="author", out=None):
         """Build one version of the model; returns (path, what build said)."""
@@ -91,7 +92,11 @@ class Demo:
         self.endpoints = wait_for("the platform's first start", ready)
         said = p.platform_json("login", "--server", self.endpoints["api_url"], "--token-file",
                                self.platform_dir / "admin.token", "--ca", self.platform_dir / "ca.pem")
-        self.check("first start made the database, the device CA, the vault and its keys; TLS 1.3 on two listeners", True)
+        spoken = [tls_version(self.endpoints[which], self.platform_dir / "ca.pem") for which in ("api_url", "device_url")]
+        self.check("first start made database, keys and certificates; both listeners speak TLS 1.3", spoken == ["TLSv1.3"] * 2,
+                   str(spoken))
+        old = [tls_version(self.endpoints[which], self.platform_dir / "ca.pem", old=True) for which in ("api_url", "device_url")]
+        self.check("and nothing older", old == [None] * 2, str(old))
         self.check("the one-time token was exchanged for a lasting one", said["role"] == "admin")
         p.platform_json("publisher", "add", "--name", "author", "--key", self.keys / "signing.pub")
         p.platform_json("fleet", "create", FLEET)
@@ -171,7 +176,7 @@ class Demo:
         self.refused("one bit changed", tampered, "digest")
         recipients = [a for d in self.devices for a in ("--recipient", d["dir"] / "state" / "kem.pub")]
         forged, said = self.pack("v2", *recipients, who="stranger", out="forged.tgsp")
-        self.refused("signed by a stranger", forged, "publisher")
+        self.refused("signed by a stranger", forged, "trusted key")
         # Now the platform's administrator is on the stranger's side.
         self.programs.platform_json("publisher", "add", "--name", "stranger", "--key", self.dir / "stranger" / "signing.pub")
         self.programs.platform_json("publish", forged)
@@ -217,8 +222,9 @@ class Demo:
         own = [self.dir / "platform", *(d["dir"] for d in self.devices)]
         hits, files, size = search(own, pieces)
         self.check(f"no plaintext in the agents' folders and the platform's data ({files} files, {size:,} bytes)", not hits, str(hits))
-        hits, files, size = search(places_to_search(self.dir), pieces, self.begun)
-        self.check(f"none in temporary and home folders, in anything written since the demo began ({files} files)", not hits, str(hits))
+        hits, files, size = search(places_to_search(self.dir), pieces[::3], self.begun, seconds=20)
+        self.check(f"none in temporary and home folders, in anything written since the demo began ({files} files, {size:,} bytes)",
+                   not hits, str(hits))
 
     def audit(self):
         p = self.programs
@@ -239,7 +245,7 @@ class Demo:
                  ("Platform", self.start_platform), ("Two devices enrol", self.enrol), ("Publish", self.publish_v1),
                  ("Deploy, fetch, verify, decrypt into memory", self.deploy_v1), ("Predict", lambda: self.predict_all("v1")),
                  ("Forgeries", self.refuse), ("Version 2 under load", self.swap), ("Audit log", self.audit),
-                 ("Stop", self.stop), ("Search for plaintext", self.look_for_plaintext)]
+                 ("Search for plaintext", self.look_for_plaintext), ("Stop", self.stop)]
         s.line(s.paint("1", "TensorGuard: a model's way from its author to two devices") + f"   ({self.dir})")
         for name, part in steps:
             with s.step(name):

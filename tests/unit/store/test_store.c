@@ -476,7 +476,7 @@ static void test_newest_deployment_wins(void **state)
     assert_ok(tg_deployment_counts(f->db, "p1", f->arena, &rows, &err));
     assert_int_equal(rows.n, 1); /* all superseded */
     assert_int_equal(((const struct tg_state_count_row *)rows.items)[0].state, ends.superseded);
-    assert_int_equal(((const struct tg_state_count_row *)rows.items)[0].n, 2);
+    assert_int_equal(((const struct tg_state_count_row *)rows.items)[0].n, 3);
     assert_ok(tg_db_begin(f->db, &err));
     assert_ok(tg_deployment_cancel(f->db, "p3", &err));
     assert_rc(tg_deployment_cancel(f->db, "p3", &err), TG_E_NOTFOUND);

@@ -20,7 +20,7 @@ def publisher(platform, author):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory, author):
-    return tg.make_package(tmp_path_factory.mktemp("package"), author, version="1.0")
+    return tg.make_package(tmp_path_factory.mktemp("package"), author, model_version="1.0")
 
 
 def begin(client, data, part_size=PART, **more):

@@ -281,7 +281,7 @@ def make_author(folder):
 
 
 def make_package(folder, author, name="net", files=None, recipients=(), **options):
-    """Build a package from {path: bytes}; returns its path. options: version="2", sequence=5, not_after=…"""
+    """Build a package from {path: bytes}; returns its path. options: model_version="2", sequence=5, not_after=…"""
     source = pathlib.Path(tempfile.mkdtemp(dir=folder))
     for path, data in (files or {"model.bin": os.urandom(200_000)}).items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ struct tg_metrics {
 /* Gauges, and the labels of every line. */
 struct tg_metrics_facts {
     const char *model, *version;
-    bool ready;
+    bool ready, all_locked;
     uint64_t locked_bytes, load_ns, connections;
 };
 

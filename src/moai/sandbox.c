@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <pwd.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -89,6 +90,19 @@ static enum tg_rc caps_to_keep(uint32_t *low, struct tg_err *err)
         return TG_FAIL_ERRNO(err, TG_E_IO, "can't read capabilities or limits");
     *low = lim.rlim_cur == RLIM_INFINITY ? 0 : data[0].permitted & CAP_BIT(CAP_IPC_LOCK);
     return TG_OK;
+}
+
+bool tg_sandbox_lock_all(void)
+{
+    struct tg_err err;
+    struct rlimit lim = {0, 0};
+    uint32_t low = 0;
+
+    if (getrlimit(RLIMIT_MEMLOCK, &lim) != 0 || caps_to_keep(&low, &err) != TG_OK)
+        return false;
+    if (lim.rlim_cur != RLIM_INFINITY && (low & CAP_BIT(CAP_IPC_LOCK)) == 0)
+        return false;
+    return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0;
 }
 
 static enum tg_rc become(const char *user, struct tg_err *err)

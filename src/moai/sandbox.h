@@ -11,9 +11,19 @@
 #ifndef TG_MOAI_SANDBOX_H
 #define TG_MOAI_SANDBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
+
+/* Is this a build with AddressSanitizer? (gcc and clang say it in different ways.) */
+#if defined(__SANITIZE_ADDRESS__)
+#define TG_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TG_SANITIZED 1
+#endif
+#endif
 
 /* Close every descriptor but 0, 1, 2 and the n in keep. */
 TG_RC tg_sandbox_close_fds(const int *keep, size_t n, struct tg_err *err);
@@ -28,6 +38,11 @@ TG_RC tg_sandbox_begin(struct tg_err *err);
  * @retval TG_E_IO       a step failed: never continued as someone else */
 TG_RC tg_sandbox_drop_user(const char *user, struct tg_err *err);
 
+/* Lock every page of the process as it comes into use, so that copies which libraries make (ONNX
+ * Runtime's of the weights, activations, requests) are never written to swap either. Only where there
+ * is no limit on locked memory: elsewhere growing memory would fail. Returns whether it is so. */
+bool tg_sandbox_lock_all(void);
+
 enum tg_sandbox_phase {
     TG_SANDBOX_LOAD = 1, /* read descriptors, make threads and locked memory */
     TG_SANDBOX_SERVE = 2 /* accept, read, write, compute */
@@ -36,5 +51,7 @@ enum tg_sandbox_phase {
 /* For all threads of the process. There is no way back.
  * @retval TG_E_UNSUPPORTED this kernel has no seccomp filters */
 TG_RC tg_sandbox_enter(enum tg_sandbox_phase phase, struct tg_err *err);
+/* false in builds with a sanitizer, whose own calls are on no list: _enter then does nothing. */
+bool tg_sandbox_is_real(void);
 
 #endif

@@ -129,11 +129,24 @@ static int fill(scmp_filter_ctx ctx, enum tg_sandbox_phase phase)
     return r;
 }
 
+bool tg_sandbox_is_real(void)
+{
+#ifdef TG_SANITIZED
+    return false;
+#else
+    return true;
+#endif
+}
+
 enum tg_rc tg_sandbox_enter(enum tg_sandbox_phase phase, struct tg_err *err)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
     int r;
 
+    if (!tg_sandbox_is_real()) {
+        seccomp_release(ctx);
+        return TG_OK;
+    }
     if (ctx == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "seccomp: out of memory");
     r = fill(ctx, phase);

@@ -196,6 +196,7 @@ static enum tg_rc get_metrics(struct exchange *x, struct tg_buf *out, struct tg_
         .model = m->name,
         .version = m->version,
         .ready = ready(x->s),
+        .all_locked = x->s->all_locked,
         .locked_bytes = tg_secret_size(m->region),
         .load_ns = m->load_ns,
         .connections = tg_http_server_connections(x->s->server),

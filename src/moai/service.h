@@ -24,6 +24,7 @@ struct tg_service {
     const struct tg_model *model; /* NULL while loading: everything but "live" says so */
     struct tg_http_server *server;
     bool draining;
+    bool all_locked; /* all memory of the process, not only the package's plaintext */
     uint8_t token_sha256[TG_TOKEN_HASH_LEN];
     struct tg_service_listener listeners[TG_SERVICE_LISTENERS_MAX];
     struct tg_metrics metrics;

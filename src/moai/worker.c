@@ -247,6 +247,11 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
     TG_TRY(tg_loop_fd(w->loop, w->o->control, TG_LOOP_READ, on_control, w, &w->control_item));
     TG_TRY(tg_loop_signal(w->loop, SIGTERM, drain, w, &w->term_item));
     TG_TRY(tg_ort_new(threads, &w->ort, err));
+    w->service.all_locked = tg_sandbox_lock_all();
+    if (!w->service.all_locked)
+        tg_log(TG_LOG_WARN, "moai.memory", "locked=package-only");
+    if (!tg_sandbox_is_real())
+        tg_log(TG_LOG_WARN, "moai.sandbox", "seccomp=absent");
     return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
 }
 

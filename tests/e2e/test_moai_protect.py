@@ -85,6 +85,7 @@ def find_in_memory(pid, *needles):
     return hits
 
 
+@PLAIN_BUILD
 def test_sandboxed_in_every_thread(worker):
     tasks = os.listdir(f"/proc/{worker.pid}/task")
     for task in tasks:
@@ -114,11 +115,12 @@ def test_locked_memory_covers_the_payload(worker):
 
 
 def region(worker):
-    found = [m for m in mappings(worker.pid) if {"lo", "dd", "wf"} <= set(m.flags)]
+    found = [m for m in mappings(worker.pid) if {"lo", "dd", "wf"} <= set(m.flags) and "r" in m.mode]
     return [m for m in found if m.end - m.start >= worker.facts["locked_bytes"]]
 
 
 @ROOT_ONLY
+@PLAIN_BUILD
 def test_the_region_is_locked_sealed_fenced_and_left_out_of_dumps(worker):
     (m,) = region(worker)
     assert m.mode == "r--p"
@@ -127,6 +129,16 @@ def test_the_region_is_locked_sealed_fenced_and_left_out_of_dumps(worker):
     for fence in (around[at - 1], around[at + 1]):
         assert fence.mode == "---p"
     assert around[at - 1].end == m.start and around[at + 1].start == m.end
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_no_page_can_be_swapped_where_there_is_no_limit(worker):
+    """As root the limit is out of the way: whatever ONNX Runtime copies is locked as well."""
+    text = worker.ask("GET", "/metrics")[2].decode()
+    assert "\ntensorguard_all_memory_locked{" in text and re.search(r"\ntensorguard_all_memory_locked\{.*\} 1\n", text)
+    loose = [m for m in mappings(worker.pid) if "w" in m.mode and "lo" not in m.flags and not m.path.startswith("[v")]
+    assert not loose, [(hex(m.start), m.path) for m in loose]
 
 
 @ROOT_ONLY

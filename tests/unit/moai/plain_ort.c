@@ -31,17 +31,16 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static OrtSession *open_model(const char *path, int threads)
+static OrtSession *open_model(OrtEnv *env, const char *path, int threads)
 {
-    OrtEnv *env;
     OrtSessionOptions *opts;
     OrtSession *s;
 
-    must(api->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "plain", &env));
     must(api->CreateSessionOptions(&opts));
     must(api->SetIntraOpNumThreads(opts, threads));
     must(api->AddSessionConfigEntry(opts, "session.intra_op.allow_spinning", "0"));
     must(api->CreateSession(env, path, opts, &s));
+    api->ReleaseSessionOptions(opts);
     return s;
 }
 
@@ -59,6 +58,7 @@ static void save(OrtValue *y, const char *path)
     must(api->GetDimensions(info, npy.shape.d, npy.shape.n));
     must(api->GetTensorShapeElementCount(info, &n));
     must(api->GetTensorMutableData(y, &p));
+    api->ReleaseTensorTypeAndShapeInfo(info);
     npy.data = tg_bytes_make(p, n * sizeof(float));
     if (tg_npy_write(&npy, &out, &err) != TG_OK ||
         tg_file_write(path, tg_buf_view(&out), 0644, true, &err) != TG_OK) {
@@ -77,6 +77,7 @@ int main(int argc, char **argv)
     OrtAllocator *alloc;
     OrtMemoryInfo *cpu;
     OrtValue *in, *out = NULL;
+    OrtEnv *env;
     OrtSession *s;
     char *in_name, *out_name;
     uint64_t *ns;
@@ -89,7 +90,8 @@ int main(int argc, char **argv)
         return 2;
     }
     ns = calloc(times, sizeof(*ns));
-    s = open_model(argv[1], argc > 5 ? atoi(argv[5]) : 1);
+    must(api->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "plain", &env));
+    s = open_model(env, argv[1], argc > 5 ? atoi(argv[5]) : 1);
     must(api->GetAllocatorWithDefaultOptions(&alloc));
     must(api->SessionGetInputName(s, 0, alloc, &in_name));
     must(api->SessionGetOutputName(s, 0, alloc, &out_name));
@@ -112,6 +114,13 @@ int main(int argc, char **argv)
     (void)printf("{\"min_ns\":%" PRIu64 ",\"p50_ns\":%" PRIu64 ",\"p99_ns\":%" PRIu64 "}\n", ns[0],
                  ns[times / 2], ns[times * 99 / 100]);
     save(out, argv[3]);
+    must(api->AllocatorFree(alloc, in_name));
+    must(api->AllocatorFree(alloc, out_name));
+    api->ReleaseValue(in);
+    api->ReleaseValue(out);
+    api->ReleaseMemoryInfo(cpu);
+    api->ReleaseSession(s);
+    api->ReleaseEnv(env);
     free(ns);
     tg_buf_done(&file);
     return 0;

@@ -47,17 +47,12 @@ static enum tg_rc copy_front(const struct tg_src *src, uint64_t n, const struct 
     return TG_OK;
 }
 
-static void newfile_abort(struct tg_newfile *f)
-{
-    tg_newfile_abort(f);
-}
-
 enum tg_rc tg_tgsp_cosign(const struct tg_src *src, const struct tg_sign_sk *signer,
                           const char *out_path, bool replace, struct tg_err *err)
 {
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
     TG_AUTO(tg_buf_done) struct tg_buf json = TG_BUF_INIT(TG_TGSP_SIGNATURES_MAX);
-    TG_AUTO(newfile_abort) struct tg_newfile f = TG_NEWFILE_INIT;
+    TG_AUTO(tg_newfile_abort) struct tg_newfile f = TG_NEWFILE_INIT;
     uint64_t off, len;
     uint8_t field[4];
     TG_TRY(tg_tgsp_open(src, &p, err));

@@ -68,6 +68,24 @@ static struct tg_buf package(struct fx *f, const struct tg_tgsp_inputs *in, enum
     return fx_read(fx_path(f, "v.tgsp"));
 }
 
+/* As little as a package can be and still hold something: the fuzzers' seed. */
+static struct tg_buf tiny_package(struct fx *f)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct fx_rng seed;
+    struct tg_rng rng = fx_rng_init(&seed, "tiny");
+    struct tg_tgsp_inputs *in = NULL;
+    fx_mkdir(f, "tiny");
+    fx_write(f, "tiny/a", "hello", 5);
+    assert_ok(tg_tgsp_inputs_scan(fx_path(f, "tiny"), &in, &err));
+    struct tg_tgsp_build b = fx_build_spec(f, in);
+    b.rng = &rng;
+    b.deterministic_signature = true;
+    assert_ok(tg_tgsp_build(&b, fx_path(f, "t.tgsp"), true, NULL, &err));
+    tg_tgsp_inputs_free(in);
+    return fx_read(fx_path(f, "t.tgsp"));
+}
+
 static void documents(struct fx *f, const struct tg_buf *pkg, const char *dir)
 {
     struct tg_err err = TG_ERR_INIT;
@@ -128,6 +146,9 @@ int main(int argc, char **argv)
     assert_ok(tg_tgsp_inputs_scan(fx_path(f, "in"), &in, &err));
     struct tg_buf chacha = package(f, in, TG_AEAD_CHACHA20_POLY1305);
     struct tg_buf gcm = package(f, in, TG_AEAD_AES_256_GCM);
+    struct tg_buf tiny = tiny_package(f);
+    save(argv[1], "tiny.tgsp", &tiny);
+    tg_buf_done(&tiny);
     save(argv[1], "chacha20-poly1305.tgsp", &chacha);
     save(argv[1], "aes-256-gcm.tgsp", &gcm);
     keys(f, argv[1]);

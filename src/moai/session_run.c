@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -278,6 +279,8 @@ static enum tg_rc describe_output(struct run *r, OrtValue *v, struct tg_oip_tens
 
 static enum tg_rc take_outputs(struct run *r, struct tg_oip *reply)
 {
+    uint64_t total = 0;
+
     for (size_t i = 0; i < r->n_out; i++) {
         struct tg_oip_tensor *t = &reply->tensors[reply->n];
         size_t count = 0;
@@ -290,6 +293,10 @@ static enum tg_rc take_outputs(struct run *r, struct tg_oip *reply)
         TG_TRY(describe_output(r, r->out[i], t, &count));
         TG_TRY(t->dtype == TG_DT_BYTES ? take_strings(r, r->out[i], t, count)
                                        : take_numbers(r, r->out[i], t, count));
+        total += t->data.n;
+        if (total > TG_OIP_DATA_MAX)
+            return TG_FAIL(r->err, TG_E_LIMIT, "the outputs take over %" PRIu64 " bytes",
+                           (uint64_t)TG_OIP_DATA_MAX);
     }
     return TG_OK;
 }

@@ -367,6 +367,34 @@ def test_drain_finishes_what_is_in_flight(folder, images):
     listener.close()
 
 
+def test_sigterm_drains(folder):
+    (folder / "term").mkdir()
+    listener = Listener(folder / "term")
+    w = Worker(folder, folder / "net.tgsp", listener).serve()
+    w.process.terminate()
+    assert w.receive()["event"] == "drained" and w.wait() == 0
+    listener.close()
+
+
+def test_many_chunks_on_many_threads(folder, images):
+    """Decryption starts threads inside the sandbox; the region holds far more than one chunk."""
+    model = folder / "large"
+    shutil.copytree(EXAMPLE / "model_v1", model)
+    filler = random.Random(3).randbytes(9 << 20)
+    (model / "filler.bin").write_bytes(filler)
+    (folder / "large-run").mkdir()
+    kit("package", "--dir", folder, "--input", model, "--out", folder / "large.tgsp", "--model", MODEL, "--chunk", 65536)
+    listener = Listener(folder / "large-run")
+    for threads in (1, 4):
+        w = Worker(folder, folder / "large.tgsp", listener, threads=threads)
+        assert w.healthy()["locked_bytes"] > len(filler)
+        w.tell("serve")
+        status, _, body = w.infer(json_request(images[0], images[1][:1]))
+        assert status == 200 and close_to(json.loads(body)["outputs"][0]["data"], images[2][0])
+        w.stop()
+    listener.close()
+
+
 def test_closing_the_channel_ends_the_worker_at_once(folder):
     (folder / "gone").mkdir()
     listener = Listener(folder / "gone")

@@ -15,7 +15,6 @@
 #include "base/mem.h"
 
 #define LINGER_MS 2000
-#define BODY_GRACE_MS 10000
 
 uint64_t tg_http_ms(void)
 {
@@ -288,7 +287,7 @@ static bool expired(const struct tg_http_conn *c, uint64_t now)
     if (c->refusal != NULL) /* answered, if its turn came; lingering */
         return now - c->idle_since > (c->served == c->fed ? LINGER_MS : o->head_timeout_ms);
     if (c->body_since != 0)
-        return now - c->body_since > BODY_GRACE_MS + c->body_got * 1000 / o->body_min_rate;
+        return now - c->body_since > o->body_grace_ms + c->body_got * 1000 / o->body_min_rate;
     if (c->head_since != 0)
         return now - c->head_since > o->head_timeout_ms;
     if (c->ssl != NULL && !SSL_is_init_finished(c->ssl))

@@ -18,6 +18,7 @@ static const struct tg_http_server_opts defaults = {
     .max_head = 16384,
     .max_headers = 64,
     .head_timeout_ms = 10000,
+    .body_grace_ms = 10000,
     .body_min_rate = 4096,
     .idle_timeout_ms = 75000,
     .send_timeout_ms = 30000,
@@ -38,6 +39,7 @@ static struct tg_http_server_opts opts_fill(const struct tg_http_server_opts *in
     if (o.max_headers > TG_HTTP_HEADERS_HARD_MAX)
         o.max_headers = TG_HTTP_HEADERS_HARD_MAX;
     o.head_timeout_ms = or_default(o.head_timeout_ms, defaults.head_timeout_ms);
+    o.body_grace_ms = or_default(o.body_grace_ms, defaults.body_grace_ms);
     o.body_min_rate = or_default(o.body_min_rate, defaults.body_min_rate);
     o.idle_timeout_ms = or_default(o.idle_timeout_ms, defaults.idle_timeout_ms);
     o.send_timeout_ms = or_default(o.send_timeout_ms, defaults.send_timeout_ms);

@@ -118,7 +118,8 @@ struct tg_http_server_opts {
     uint32_t max_headers; /* their number [64] */
     uint32_t
         head_timeout_ms;    /* TLS handshake; then from a request's first byte to its head [10 s] */
-    uint32_t body_min_rate; /* bytes/s a body must keep up, after 10 s of grace [4 KiB/s] */
+    uint32_t body_grace_ms; /* before the next is looked at [10 s] */
+    uint32_t body_min_rate; /* bytes/s a body must keep up on the whole [4 KiB/s] */
     uint32_t idle_timeout_ms; /* kept-alive without a request [75 s] */
     uint32_t send_timeout_ms; /* the client took no byte of an answer [30 s] */
 };

@@ -84,6 +84,16 @@ struct drain_command {
     uint32_t idle_ms, deadline_ms;
 };
 
+static struct tg_tls_opts tls_of(const struct fx *fx, const struct fx_cert *cert);
+
+static void retls(struct fx *fx)
+{
+    struct tg_tls_opts tls = tls_of(fx, fx->next);
+    struct tg_err e = TG_ERR_INIT;
+
+    atomic_store(&fx->retls, tg_http_server_retls(fx->http, &tls, &e) == TG_OK ? 1 : 2);
+}
+
 static void on_command(void *arg)
 {
     struct fx *fx = arg;
@@ -91,6 +101,8 @@ static void on_command(void *arg)
 
     if (read(fx->command[0], &cmd, sizeof(cmd)) != (ssize_t)sizeof(cmd) || cmd.what == 's') {
         tg_loop_stop(fx->loop);
+    } else if (cmd.what == 'r') {
+        retls(fx);
     } else {
         struct tg_http_drain_opts d = {cmd.idle_ms, cmd.deadline_ms, drained, fx};
 
@@ -110,21 +122,25 @@ static void *run(void *arg)
 
 /* --- certificates ---------------------------------------------------------------------------- */
 
-static void server_cert(struct fx *fx)
+struct fx_cert fx_server_cert(struct fx *fx, const char *cn)
 {
     static const char *const names[] = {"127.0.0.1", "localhost", "::1"};
     struct tg_x509_server_opts o = {
-        .cn = "test server", .names = names, .names_n = 3, .now = tg_clock_now(), .days = 30};
+        .cn = cn, .names = names, .names_n = 3, .now = tg_clock_now(), .days = 30};
+    struct fx_cert c = {TG_BUF_INIT(65536), TG_BUF_SECRET(65536)};
     struct tg_x509_key *key = NULL;
 
-    fx->ca_pem = TG_BUF_INIT(65536);
-    fx->server = (struct fx_cert){TG_BUF_INIT(65536), TG_BUF_SECRET(65536)};
-    assert_ok(tg_x509_ca_make("test CA", tg_clock_now(), 365, &fx->ca, &err));
-    assert_ok(tg_x509_ca_cert_pem(fx->ca, &fx->ca_pem, &err));
     assert_ok(tg_x509_key_make(&key, &err));
-    assert_ok(tg_x509_issue_server(fx->ca, key, &o, &fx->server.cert, &err));
-    assert_ok(tg_x509_key_to_pem(key, &fx->server.key, &err));
+    assert_ok(tg_x509_issue_server(fx->ca, key, &o, &c.cert, &err));
+    assert_ok(tg_x509_key_to_pem(key, &c.key, &err));
     tg_x509_key_free(key);
+    return c;
+}
+
+static struct tg_tls_opts tls_of(const struct fx *fx, const struct fx_cert *cert)
+{
+    return (struct tg_tls_opts){tg_buf_view(&cert->cert), tg_buf_view(&cert->key),
+                                tg_buf_view(&fx->ca_pem)};
 }
 
 struct fx_cert fx_device(struct fx *fx, struct tg_x509_ca *ca, const char *id, int days)
@@ -161,9 +177,11 @@ void fx_start(struct fx *fx)
     struct tg_http_listen_opts o = {.address = "127.0.0.1", .max_connections = fx->max_connections};
     struct tg_unix_opts u = {.path = fx->unix_path, .mode = 0660, .gid = -1};
 
-    server_cert(fx);
-    tls = (struct tg_tls_opts){tg_buf_view(&fx->server.cert), tg_buf_view(&fx->server.key),
-                               tg_buf_view(&fx->ca_pem)};
+    fx->ca_pem = TG_BUF_INIT(65536);
+    assert_ok(tg_x509_ca_make("test CA", tg_clock_now(), 365, &fx->ca, &err));
+    assert_ok(tg_x509_ca_cert_pem(fx->ca, &fx->ca_pem, &err));
+    fx->server = fx_server_cert(fx, "test server");
+    tls = tls_of(fx, &fx->server);
     fx->opts.handler = handler;
     fx->opts.limit = limit;
     fx->opts.max_body = 16 << 20;
@@ -189,6 +207,15 @@ static void command(struct fx *fx, struct drain_command cmd)
 void fx_drain(struct fx *fx, uint32_t idle_ms, uint32_t deadline_ms)
 {
     command(fx, (struct drain_command){'d', idle_ms, deadline_ms});
+}
+
+void fx_retls(struct fx *fx, const struct fx_cert *cert)
+{
+    fx->next = cert;
+    command(fx, (struct drain_command){.what = 'r'});
+    for (int i = 0; i < 500 && atomic_load(&fx->retls) == 0; i++)
+        tg_clock_sleep_ms(10);
+    assert_int_equal(atomic_load(&fx->retls), 1);
 }
 
 void fx_stop(struct fx *fx)

@@ -26,15 +26,20 @@ struct fx {
     uint16_t plain, tls;             /* ports */
     char unix_path[64];
     pthread_t thread;
-    int command[2]; /* pipe: 's' stop, 'd' drain */
+    int command[2]; /* pipe: 's' stop, 'd' drain, 'r' retls */
     int file;       /* what /file serves */
     uint64_t file_size;
     atomic_int requests;
+    const struct fx_cert *next; /* for fx_retls */
+    atomic_int retls;
     atomic_int drained; /* 0 no, 1 clean, 2 cut off */
 };
 
 void fx_start(struct fx *fx);
 void fx_drain(struct fx *fx, uint32_t idle_ms, uint32_t deadline_ms);
+/* Give the server another certificate and wait until it has it. */
+void fx_retls(struct fx *fx, const struct fx_cert *cert);
+struct fx_cert fx_server_cert(struct fx *fx, const char *cn);
 void fx_stop(struct fx *fx);
 /* A client certificate; days < 0: one that ended yesterday; ca NULL: the fixture's. */
 struct fx_cert fx_device(struct fx *fx, struct tg_x509_ca *ca, const char *id, int days);

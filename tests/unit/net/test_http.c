@@ -5,8 +5,10 @@
 #include "../tg_cmocka.h"
 #include "base/mem.h"
 #include "net/http.h"
+#include "net/http_client.h"
 #include "net/http_guard.h"
 #include "net/http_range.h"
+#include "net/http_server.h"
 
 static struct tg_err err;
 
@@ -84,6 +86,47 @@ static void encoding_comes_back(void **state)
     assert_string_equal(tg_http_target_arg(&t, "x"), text);
     tg_http_target_done(&t);
     tg_buf_done(&b);
+}
+
+/* Fail each allocation in turn: the code says so, nothing leaks (the sanitized run would tell). */
+static void memory_may_run_out_anywhere(void **state)
+{
+    struct tg_http_target t = TG_HTTP_TARGET_INIT;
+    struct tg_http_client_opts o = {.base_url = "http://h", .bearer = "x"};
+    struct tg_http_client *c = NULL;
+    struct tg_loop *loop = NULL;
+    struct tg_http_server_opts so = {.max_body = 1};
+    struct tg_http_server *server = NULL;
+    struct tg_http_listen_opts lo = {.address = "127.0.0.1"};
+    unsigned failed = 0;
+
+    (void)state;
+    for (uint64_t i = 1; i < 20; i++) {
+        enum tg_rc rc;
+
+        tg_mem_fault_set(i, 0);
+        rc = tg_http_target_parse(tg_bytes_str("/a?b=c"), &t, &err);
+        if (rc == TG_OK)
+            rc = tg_http_client_new(&o, &c, &err);
+        if (rc == TG_OK)
+            rc = tg_loop_new(&loop, &err);
+        if (rc == TG_OK)
+            rc = tg_http_server_new(loop, &so, &server, &err);
+        if (rc == TG_OK)
+            rc = tg_http_server_listen(server, &lo, NULL, &err);
+        tg_mem_fault_set(0, 0);
+        assert_true(rc == TG_OK || rc == TG_E_NOMEM);
+        failed += rc == TG_E_NOMEM;
+        tg_http_target_done(&t);
+        tg_http_client_free(c);
+        tg_http_server_free(server);
+        tg_loop_free(loop);
+        c = NULL;
+        server = NULL;
+        loop = NULL;
+    }
+    assert_true(failed >= 5);
+    assert_int_equal(err.rc, TG_E_NOMEM);
 }
 
 /* --- problems -------------------------------------------------------------------------------- */
@@ -322,6 +365,7 @@ int main(void)
         cmocka_unit_test(target_refusals),
         cmocka_unit_test(target_limits),
         cmocka_unit_test(encoding_comes_back),
+        cmocka_unit_test(memory_may_run_out_anywhere),
         cmocka_unit_test(problems_come_back),
         cmocka_unit_test(a_problem_of_broken_text_is_still_json),
         cmocka_unit_test(answers_without_details_still_say_something),

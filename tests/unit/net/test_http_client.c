@@ -376,6 +376,28 @@ static void openssl_agrees_on_version_and_group(void **state)
     }
 }
 
+static void a_new_certificate_serves_new_connections(void **state)
+{
+    struct tg_http_client *kept = fx_client(&fx, true, NULL);
+    struct tg_http_answer a = TG_HTTP_ANSWER_INIT;
+    struct tg_http_call call = {.target = "/x"};
+    struct fx_cert next = fx_server_cert(&fx, "renewed server");
+    char *text;
+
+    (void)state;
+    assert_ok(tg_http_client_do(kept, &call, &a, &err));
+    fx_retls(&fx, &next);
+    assert_ok(tg_http_client_do(kept, &call, &a, &err));
+    assert_true(a.connection_reused);
+    text = s_client("");
+    assert_contains(text, "subject=CN=renewed server");
+    assert_contains(text, "HTTP/1.1 200 OK");
+    tg_free(text);
+    tg_http_answer_done(&a);
+    tg_http_client_free(kept);
+    fx_cert_done(&next);
+}
+
 static void older_versions_are_refused(void **state)
 {
     char *text = s_client("-tls1_2");
@@ -419,6 +441,7 @@ int main(void)
         TEST(urls_have_one_form),
         TEST(the_environment_chooses_no_proxy),
         TEST(openssl_agrees_on_version_and_group),
+        TEST(a_new_certificate_serves_new_connections),
         TEST(older_versions_are_refused),
         TEST(plain_text_on_the_tls_port_gets_nothing),
     };

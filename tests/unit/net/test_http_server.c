@@ -35,6 +35,7 @@ static int start_impatient(void **state)
     fx.opts.head_timeout_ms = 600;
     fx.opts.idle_timeout_ms = 1200;
     fx.opts.send_timeout_ms = 1500;
+    fx.opts.body_grace_ms = 300;
     fx_start(&fx);
     return 0;
 }
@@ -308,6 +309,27 @@ static void slow_and_silent_clients_are_let_go(void **state)
     (void)close(no_handshake);
     (void)close(half_closed);
     assert_int_equal(tg_http_server_connections(fx.http), 0);
+}
+
+static void a_body_that_trickles_is_let_go(void **state)
+{
+    int fd = fx_connect(fx.plain);
+    bool closed = false;
+    int sent = 0;
+
+    (void)state;
+    fx_send(fd, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n");
+    for (; sent < 100 && !closed; sent++) {
+        char *a;
+
+        fx_send(fd, "x");
+        a = fx_recv(fd, 40, &closed);
+        assert_string_equal(a, "");
+        tg_free(a);
+    }
+    assert_true(closed);
+    assert_int_equal(atomic_load(&fx.requests), 0);
+    (void)close(fd);
 }
 
 static int sparse_file(uint64_t size)
@@ -685,6 +707,7 @@ int main(void)
         TEST(head_and_body_may_come_byte_by_byte, start),
         TEST(eight_mebibytes_arrive_whole, start),
         TEST(slow_and_silent_clients_are_let_go, start_impatient),
+        TEST(a_body_that_trickles_is_let_go, start_impatient),
         TEST(a_client_that_takes_nothing_is_let_go, start_impatient),
         TEST(a_full_listener_makes_others_wait, start_narrow),
         TEST(ranges_and_conditions_of_a_file, start),

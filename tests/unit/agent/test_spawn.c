@@ -92,7 +92,10 @@ static void test_bare_environment_and_default_signals(void **state)
     assert_null(strstr(out, "LD_PRELOAD_NOT"));
     assert_contains(out, "LC_ALL=C\n");
     assert_contains(out, "SigBlk:\t0000000000000000");
-    assert_contains(out, "SigIgn:\t0000000000000000");
+    const char *ignored = strstr(out, "SigIgn:\t");
+    assert_non_null(ignored);
+    /* 32 and 33 belong to the C library, which lets nobody change them; make's children ignore them. */
+    assert_int_equal(strtoull(ignored + strlen("SigIgn:\t"), NULL, 16) & ~(3ULL << 31), 0);
     assert_contains(out, "\n/\n");
     unsigned pgid = 0, pid = 1;
     const char *g = strstr(out, "group ");

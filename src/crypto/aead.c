@@ -10,7 +10,7 @@ static const struct {
     const char *name, *openssl;
 } suites[TG_AEAD_COUNT] = {
     [TG_AEAD_CHACHA20_POLY1305] = {"chacha20-poly1305", "ChaCha20-Poly1305"},
-    [TG_AEAD_AES_256_GCM] = {"aes-256-gcm", "AES-256-GCM"},
+    [TG_AEAD_AES_256_GCM] = {"aes-256-gcm",       "AES-256-GCM"      },
 };
 
 /* Both directions set up once: a call then only changes the nonce. */

@@ -13,7 +13,8 @@
 /* One shot. @retval TG_E_NOMEM  @retval TG_E_INTERNAL */
 TG_RC tg_sha256(struct tg_bytes in, uint8_t out[TG_SHA256_LEN]);
 
-/* Incremental, and reusable: after _final the object hashes the next message. One thread at a time. */
+/* Incremental, and reusable: after _final the object hashes the next message. One thread at a time.
+ */
 struct tg_sha256_ctx;
 TG_RC tg_sha256_new(struct tg_sha256_ctx **out);
 TG_RC tg_sha256_update(struct tg_sha256_ctx *h, struct tg_bytes in);

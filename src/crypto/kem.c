@@ -123,7 +123,7 @@ enum tg_rc tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32])
 }
 
 enum tg_rc tg_mlkem_encap(EVP_PKEY *pk, const uint8_t m[32], uint8_t ct[TG_KEM_CT_LEN],
-                              uint8_t ss[32])
+                          uint8_t ss[32])
 {
     size_t ct_n = TG_KEM_CT_LEN, ss_n = 32;
     TG_AUTO(tg_evp_pkey_ctx_freep) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, pk, NULL);
@@ -157,8 +157,8 @@ struct encap {
     uint8_t both[64];
 };
 
-static enum tg_rc encap_parts(const struct tg_kem_pk *pk, const struct tg_rng *rng,
-                              struct encap *e, struct tg_kem_ct *ct)
+static enum tg_rc encap_parts(const struct tg_kem_pk *pk, const struct tg_rng *rng, struct encap *e,
+                              struct tg_kem_ct *ct)
 {
     TG_TRY(tg_rng_fill(rng, e->coins, sizeof e->coins));
     TG_AUTO(tg_evp_pkey_freep)

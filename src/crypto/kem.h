@@ -1,8 +1,8 @@
 /* Hybrid KEM x25519-ml-kem-768 (docs/spec/tgsp-1.0.md §5; RFC 7748, FIPS 203).
  *
  * A public key is x25519 (32) || ml-kem-768 ek (1184). Encapsulation gives an X25519 share, an
- * ML-KEM ciphertext and ss = SHA-256(ss_x || ss_m). The caller binds ciphertexts and keys in its KDF.
- * Failures are silent and uniform. */
+ * ML-KEM ciphertext and ss = SHA-256(ss_x || ss_m). The caller binds ciphertexts and keys in its
+ * KDF. Failures are silent and uniform. */
 #ifndef TG_CRYPTO_KEM_H
 #define TG_CRYPTO_KEM_H
 
@@ -52,8 +52,8 @@ const struct tg_kem_pk *tg_kem_sk_pk(const struct tg_kem_sk *sk);
 TG_RC tg_kem_encap(const struct tg_kem_pk *pk, const struct tg_rng *rng, struct tg_kem_ct *ct,
                    uint8_t ss[TG_KEM_SS_LEN]);
 
-/* An altered ML-KEM ciphertext gives another ss (implicit rejection): the AEAD or commitment after it
- * refuses. ss is wiped on failure. @retval TG_E_AUTH low-order share */
+/* An altered ML-KEM ciphertext gives another ss (implicit rejection): the AEAD or commitment after
+ * it refuses. ss is wiped on failure. @retval TG_E_AUTH low-order share */
 TG_RC tg_kem_decap(const struct tg_kem_sk *sk, const struct tg_kem_ct *ct,
                    uint8_t ss[TG_KEM_SS_LEN]);
 

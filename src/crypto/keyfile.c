@@ -128,12 +128,16 @@ enum tg_rc tg_kem_pk_to_pem(const struct tg_kem_pk *pk, struct tg_buf *out)
 
 /* What a key file of one kind must hold. */
 struct kind {
-    const char *what;      /* for error texts */
-    const char *types[2];  /* OpenSSL's names, classical first */
+    const char *what;     /* for error texts */
+    const char *types[2]; /* OpenSSL's names, classical first */
 };
 
-static const struct kind kind_sign = {"signing", {"ED25519", "ML-DSA-65"}};
-static const struct kind kind_kem = {"encryption", {"X25519", "ML-KEM-768"}};
+static const struct kind kind_sign = {
+    "signing", {"ED25519", "ML-DSA-65"}
+};
+static const struct kind kind_kem = {
+    "encryption", {"X25519", "ML-KEM-768"}
+};
 
 static const struct kind *const kinds[] = {&kind_sign, &kind_kem};
 
@@ -194,7 +198,8 @@ static enum tg_rc decrypt_p8(const struct reading *r, struct tg_bytes der, EVP_P
     if (!sig || at != der.p + der.n)
         return TG_FAIL(err, TG_E_FORMAT, "%s: not an encrypted PKCS#8 key", r->name);
     if (!r->pass.p)
-        return TG_FAIL(err, TG_E_USAGE, "%s: the key is encrypted; give its passphrase with --passphrase-file",
+        return TG_FAIL(err, TG_E_USAGE,
+                       "%s: the key is encrypted; give its passphrase with --passphrase-file",
                        r->name);
     TG_AUTO(p8_freep)
     PKCS8_PRIV_KEY_INFO *p8 = PKCS8_decrypt(sig, (const char *)r->pass.p, (int)r->pass.n);
@@ -235,8 +240,9 @@ static enum tg_rc wrong_type(const struct reading *r, const EVP_PKEY *key, int i
             (EVP_PKEY_is_a(key, kinds[k]->types[0]) || EVP_PKEY_is_a(key, kinds[k]->types[1])))
             return TG_FAIL(err, TG_E_FORMAT, "%s: this is an %s key (%s); a %s key is needed here",
                            r->name, kinds[k]->what, got ? got : "?", r->kind->what);
-    return TG_FAIL(err, TG_E_FORMAT, "%s: block %d holds %s, not %s: a hybrid %s key is %s, then %s",
-                   r->name, i + 1, got ? got : "an unknown key", r->kind->types[i], r->kind->what,
+    return TG_FAIL(err, TG_E_FORMAT,
+                   "%s: block %d holds %s, not %s: a hybrid %s key is %s, then %s", r->name, i + 1,
+                   got ? got : "an unknown key", r->kind->types[i], r->kind->what,
                    r->kind->types[0], r->kind->types[1]);
 }
 
@@ -328,9 +334,9 @@ enum tg_rc tg_sign_pk_from_pem(struct tg_bytes pem, const char *name, struct tg_
     uint8_t raw[TG_SIGN_PK_LEN];
     TG_TRY(read_public(&r, raw, TG_SIGN_ED25519_LEN, sizeof raw, err));
     enum tg_rc rc = tg_sign_pk_new(TG_BYTES_OF(raw), out);
-    return rc == TG_OK ? rc
-                       : TG_FAIL(err, rc, "%s: not a usable signing key (small-order or invalid)",
-                                 name);
+    return rc == TG_OK
+               ? rc
+               : TG_FAIL(err, rc, "%s: not a usable signing key (small-order or invalid)", name);
 }
 
 enum tg_rc tg_kem_pk_from_pem(struct tg_bytes pem, const char *name, struct tg_kem_pk **out,

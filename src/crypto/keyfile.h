@@ -1,9 +1,9 @@
 /* Key files (docs/spec/tgsp-1.0.md §8): PEM that `openssl pkey` 3.5 reads, two blocks per hybrid
  * key, the classical and then the post-quantum one, told apart by OID.
  *
- * The functions ending in _pem work on text in memory; the ones ending in _file do the reading and writing.
- * A passphrase is TG_BYTES_NONE (p == NULL) for none. Errors name the file's `name` and the
- * block, never a byte of a key. */
+ * The functions ending in _pem work on text in memory; the ones ending in _file do the reading and
+ * writing. A passphrase is TG_BYTES_NONE (p == NULL) for none. Errors name the file's `name` and
+ * the block, never a byte of a key. */
 #ifndef TG_CRYPTO_KEYFILE_H
 #define TG_CRYPTO_KEYFILE_H
 
@@ -26,8 +26,8 @@ TG_RC tg_kem_sk_to_pem(const struct tg_kem_sk *sk, struct tg_bytes passphrase, s
 TG_RC tg_kem_pk_to_pem(const struct tg_kem_pk *pk, struct tg_buf *out);
 
 /* Read: exactly two blocks and nothing but white space around them.
- * @retval TG_E_FORMAT  not such a file, a key of the other type, a public file where a private one is
- *                      needed, ...; err says which
+ * @retval TG_E_FORMAT  not such a file, a key of the other type, a public file where a private one
+ * is needed, ...; err says which
  * @retval TG_E_USAGE   the file is encrypted and no passphrase was given
  * @retval TG_E_AUTH    the passphrase does not open it */
 TG_RC tg_sign_sk_from_pem(struct tg_bytes pem, const char *name, struct tg_bytes passphrase,

@@ -18,8 +18,9 @@ static enum tg_rc save(enum tg_rc made, const struct tg_buf *pem, const char *pa
                        made == TG_E_USAGE ? ": the passphrase is empty or too long" : "");
     enum tg_rc rc = tg_file_write(path, tg_buf_view(pem), mode, force, err);
     if (rc == TG_E_EXISTS)
-        return TG_FAIL(err, rc, "%s: exists already; --force replaces it (what was encrypted to or "
-                                "signed by the old key stays so)",
+        return TG_FAIL(err, rc,
+                       "%s: exists already; --force replaces it (what was encrypted to or "
+                       "signed by the old key stays so)",
                        path);
     return rc;
 }
@@ -78,8 +79,8 @@ enum tg_rc tg_sign_sk_load_file(const char *path, struct tg_bytes passphrase,
     return tg_sign_sk_from_pem(tg_buf_view(&pem), path, passphrase, out, err);
 }
 
-enum tg_rc tg_kem_sk_load_file(const char *path, struct tg_bytes passphrase,
-                               struct tg_kem_sk **out, struct tg_err *err)
+enum tg_rc tg_kem_sk_load_file(const char *path, struct tg_bytes passphrase, struct tg_kem_sk **out,
+                               struct tg_err *err)
 {
     TG_AUTO(tg_buf_done) struct tg_buf pem = TG_BUF_SECRET(TG_KEYFILE_MAX);
     TG_TRY(read_private(path, &pem, err));

@@ -60,6 +60,7 @@ TG_RC tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32]);
 /* FIPS 203 Algorithms 17 (with m given) and 21. */
 TG_RC tg_mlkem_encap(EVP_PKEY *pk, const uint8_t m[32], uint8_t ct[TG_KEM_CT_LEN], uint8_t ss[32]);
 TG_RC tg_mlkem_decap(EVP_PKEY *sk, const uint8_t ct[TG_KEM_CT_LEN], uint8_t ss[32]);
+
 /* One half of a hybrid signature: Ed25519 (no context) or ML-DSA-65 (with one). */
 struct tg_sig_half {
     EVP_PKEY *key;

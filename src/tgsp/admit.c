@@ -47,9 +47,10 @@ static enum tg_rc agent_check(const struct tg_tgsp_constraints *c, const char *h
         if (got[i] > need[i])
             return TG_OK;
         if (got[i] < need[i])
-            return TG_FAIL(err, TG_E_DENIED,
-                           "manifest.constraints.min_agent: needs agent %s, this is %s; update the agent",
-                           c->min_agent, have);
+            return TG_FAIL(
+                err, TG_E_DENIED,
+                "manifest.constraints.min_agent: needs agent %s, this is %s; update the agent",
+                c->min_agent, have);
     }
     return TG_OK;
 }
@@ -98,8 +99,7 @@ static enum tg_rc policy_check(const struct tg_tgsp *p, const struct tg_tgsp_pol
     return TG_OK;
 }
 
-enum tg_rc tg_tgsp_admit(struct tg_tgsp *p, const struct tg_tgsp_policy *policy,
-                         struct tg_err *err)
+enum tg_rc tg_tgsp_admit(struct tg_tgsp *p, const struct tg_tgsp_policy *policy, struct tg_err *err)
 {
     TG_TRY(tg_tgsp_need(p, TG_STAGE_VERIFIED, err));
     enum tg_rc rc = policy_check(p, policy, err);

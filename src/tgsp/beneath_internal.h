@@ -4,8 +4,8 @@
 
 #include <sys/types.h>
 
-/* As openat(2), with openat2's RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS where the kernel has it; else
- * component by component with O_NOFOLLOW. -1 and errno on failure. O_CLOEXEC is added. */
+/* As openat(2), with openat2's RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS where the kernel has it;
+ * else component by component with O_NOFOLLOW. -1 and errno on failure. O_CLOEXEC is added. */
 int tg_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 
 #endif

@@ -127,7 +127,7 @@ static enum tg_rc options_check(const struct tg_tgsp_build *b, struct tg_err *er
     for (size_t i = 0; i < b->n_recipients; i++)
         for (size_t k = 0; k < i; k++)
             if (tg_mem_eq(tg_kem_pk_id(b->recipients[i]), tg_kem_pk_id(b->recipients[k]),
-                       TG_KEM_ID_LEN))
+                          TG_KEM_ID_LEN))
                 return TG_FAIL(err, TG_E_USAGE, "build: a recipient is given twice");
     return TG_OK;
 }
@@ -188,11 +188,14 @@ static enum tg_rc recipients_make(struct making *m, struct tg_err *err)
     if (!v)
         return nomem(err);
     for (size_t i = 0; i < n; i++) {
-        enum tg_rc rc = tg_wrap_seal(&w, m->b->recipients[i], m->b->rng, tg_secret_data(m->keys), &v[i]);
+        enum tg_rc rc =
+            tg_wrap_seal(&w, m->b->recipients[i], m->b->rng, tg_secret_data(m->keys), &v[i]);
         if (rc != TG_OK)
             return TG_FAIL(err, rc, "build: recipient %zu has a key that can't be used", i + 1);
     }
-    struct tg_tgsp_recipients r = {{v, n}};
+    struct tg_tgsp_recipients r = {
+        .recipients = {v, n}
+    };
     enum tg_rc rc = tg_tgsp_recipients_encode(&r, &m->recipients_json, err);
     if (rc == TG_E_LIMIT)
         return TG_FAIL(err, rc, "build: %zu recipients do not fit; use grants for a fleet", n);
@@ -242,10 +245,13 @@ static enum tg_rc sign(struct making *m, uint8_t h[TG_TGSP_H_LEN], struct tg_err
     struct tg_tgsp_signature entry;
     enum tg_rc rc = tg_tgsp_header_h(tg_buf_view(&m->header_json), h);
     if (rc == TG_OK)
-        rc = tg_entry_sign(m->b->signer, TG_LABEL_PACKAGE, h, m->b->deterministic_signature, &entry);
+        rc =
+            tg_entry_sign(m->b->signer, TG_LABEL_PACKAGE, h, m->b->deterministic_signature, &entry);
     if (rc != TG_OK)
         return TG_FAIL(err, rc, "build: signing failed");
-    struct tg_tgsp_signatures sigs = {{&entry, 1}};
+    struct tg_tgsp_signatures sigs = {
+        .signatures = {&entry, 1}
+    };
     return tg_tgsp_signatures_encode(&sigs, &m->signatures_json, err);
 }
 

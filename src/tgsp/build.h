@@ -23,9 +23,10 @@ struct tg_tgsp_input {
 
 struct tg_tgsp_inputs;
 
-/* Walk the folder. Refuses symlinks, devices, sockets, FIFOs, paths that break the rules or collide,
- * files under TG_TGSP_RESERVED_DIR, and more than TG_TGSP_FILES_MAX files: each named in err with
- * what to do. Empty folders are not carried. @retval TG_E_FORMAT such a thing @retval TG_E_IO
+/* Walk the folder. Refuses symlinks, devices, sockets, FIFOs, paths that break the rules or
+ * collide, files under TG_TGSP_RESERVED_DIR, and more than TG_TGSP_FILES_MAX files: each named in
+ * err with what to do. Empty folders are not carried. @retval TG_E_FORMAT such a thing @retval
+ * TG_E_IO
  * @retval TG_E_NOTFOUND no such folder  @retval TG_E_LIMIT */
 TG_RC tg_tgsp_inputs_scan(const char *dir, struct tg_tgsp_inputs **out, struct tg_err *err);
 void tg_tgsp_inputs_free(struct tg_tgsp_inputs *in);
@@ -49,8 +50,8 @@ struct tg_tgsp_build {
     enum tg_aead aead;
     uint64_t chunk_size; /* 0: TG_TGSP_CHUNK_DEFAULT; raised until the chunks fit */
     int64_t created_at;
-    bool no_inputs_digest; /* leave TG_TGSP_INPUTS_PATH out of the payload */
-    const struct tg_rng *rng; /* NULL: the system's */
+    bool no_inputs_digest;        /* leave TG_TGSP_INPUTS_PATH out of the payload */
+    const struct tg_rng *rng;     /* NULL: the system's */
     bool deterministic_signature; /* fixed vectors only */
     unsigned threads;             /* 0: all processors */
     struct tg_progress *progress; /* bytes of plaintext; may be NULL */
@@ -63,14 +64,16 @@ struct tg_tgsp_built {
     uint64_t sequence, files, plain_len, chunks, chunk_size, size;
 };
 
-/* Write path atomically (mode 0644; replace false: TG_E_EXISTS). An input that changes its size while it
- * is read is TG_E_STATE. built may be NULL. */
+/* Write path atomically (mode 0644; replace false: TG_E_EXISTS). An input that changes its size
+ * while it is read is TG_E_STATE. built may be NULL. */
 TG_RC tg_tgsp_build(const struct tg_tgsp_build *b, const char *path, bool replace,
                     struct tg_tgsp_built *built, struct tg_err *err);
 
-/* Write a copy with one more signature to out_path (which may be the source's own path, with replace).
- * The package's structure, hashes and chunk digests are checked first: nobody signs broken bytes.
- * @retval TG_E_EXISTS the key has signed already, or out_path exists  @retval TG_E_LIMIT 16 already */
+/* Write a copy with one more signature to out_path (which may be the source's own path, with
+ * replace). The package's structure, hashes and chunk digests are checked first: nobody signs
+ * broken bytes.
+ * @retval TG_E_EXISTS the key has signed already, or out_path exists  @retval TG_E_LIMIT 16 already
+ */
 TG_RC tg_tgsp_cosign(const struct tg_src *src, const struct tg_sign_sk *signer,
                      const char *out_path, bool replace, struct tg_err *err);
 

@@ -9,8 +9,8 @@
 
 /* One file of the payload: where its bytes come from. */
 struct tg_build_file {
-    size_t input;        /* index into the inputs, or TG_NOT_AN_INPUT: the inputs' digests */
-    const char *name;    /* borrowed */
+    size_t input;     /* index into the inputs, or TG_NOT_AN_INPUT: the inputs' digests */
+    const char *name; /* borrowed */
 };
 
 struct tg_build_plan {

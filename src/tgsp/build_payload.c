@@ -1,6 +1,6 @@
-/* The payload in one pass: every chunk is read, encrypted, hashed and written by one thread while it is
- * in cache. The inputs' own digests are taken in order (a ticket passes from chunk to chunk), and
- * the few chunks that hold the list of them are kept back until it is known. */
+/* The payload in one pass: every chunk is read, encrypted, hashed and written by one thread while
+ * it is in cache. The inputs' own digests are taken in order (a ticket passes from chunk to chunk),
+ * and the few chunks that hold the list of them are kept back until it is known. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
@@ -30,7 +30,7 @@ struct job {
     pthread_mutex_t lock;
     pthread_cond_t turn;
     /* under lock */
-    uint64_t next; /* whose turn it is to hash plaintext */
+    uint64_t next;      /* whose turn it is to hash plaintext */
     uint64_t failed_at; /* lowest chunk that failed; UINT64_MAX: none */
     /* of whoever has the turn */
     struct tg_sha256_ctx *sha;
@@ -105,8 +105,8 @@ static enum tg_rc part_read(const struct job *j, const struct part *part, uint8_
     if (p->from[part->file].input == TG_NOT_AN_INPUT)
         return TG_OK; /* filled in last */
     TG_TRY(tg_tgsp_inputs_open(p->b->inputs, p->from[part->file].input, &fd, err));
-    enum tg_rc rc = tg_fd_pread(fd, f->path, to, (size_t)(part->to - part->from),
-                                part->from - f->offset, err);
+    enum tg_rc rc =
+        tg_fd_pread(fd, f->path, to, (size_t)(part->to - part->from), part->from - f->offset, err);
     if (rc == TG_E_FORMAT)
         return TG_FAIL(err, TG_E_STATE, "%s: became shorter while it was being packed; build again",
                        f->path);
@@ -167,7 +167,8 @@ static enum tg_rc chunk_hash(struct job *j, uint64_t i, const uint8_t *buf)
         uint64_t from = f->offset > off ? f->offset : off;
         uint64_t to = f->offset + f->size < end ? f->offset + f->size : end;
         if (to > from && j->file != p->digest_file)
-            TG_TRY(tg_sha256_update(j->sha, tg_bytes_make(buf + (from - off), (size_t)(to - from))));
+            TG_TRY(
+                tg_sha256_update(j->sha, tg_bytes_make(buf + (from - off), (size_t)(to - from))));
         if (f->offset + f->size > end)
             break;
         TG_TRY(list_line(j));
@@ -175,8 +176,8 @@ static enum tg_rc chunk_hash(struct job *j, uint64_t i, const uint8_t *buf)
     return TG_OK;
 }
 
-/* Wait for the turn, hash, pass it on. Whoever comes after a chunk that failed gives up; those before it
- * finish, so that the failure reported is the first one. */
+/* Wait for the turn, hash, pass it on. Whoever comes after a chunk that failed gives up; those
+ * before it finish, so that the failure reported is the first one. */
 static enum tg_rc hash_in_turn(struct job *j, uint64_t i, const uint8_t *buf)
 {
     if (!j->sha)

@@ -24,13 +24,12 @@ struct tg_wrap tg_wrap_recipient(const struct tg_tgsp_header *h)
 
 struct tg_wrap tg_wrap_grant(const struct tg_tgsp_header *h, const uint8_t *header_sha256)
 {
-    return (struct tg_wrap){"TGSP-1.0 grant recipient",
-                            tg_bytes_make(header_sha256, TG_TGSP_H_LEN), h->aead};
+    return (struct tg_wrap){"TGSP-1.0 grant recipient", tg_bytes_make(header_sha256, TG_TGSP_H_LEN),
+                            h->aead};
 }
 
 enum tg_rc tg_wrap_kek(const struct tg_wrap *w, const uint8_t ss[TG_KEM_SS_LEN],
-                       const struct tg_kem_ct *ct, struct tg_bytes pk,
-                       uint8_t kek[TG_AEAD_KEY_LEN])
+                       const struct tg_kem_ct *ct, struct tg_bytes pk, uint8_t kek[TG_AEAD_KEY_LEN])
 {
     TG_AUTO(tg_buf_done) struct tg_buf info = TG_BUF_INIT(4096);
     TG_TRY(tg_buf_str(&info, w->label));
@@ -125,9 +124,9 @@ enum tg_rc tg_key_commitment(const struct tg_tgsp_header *h,
     memcpy(data, h->package_id, TG_TGSP_PACKAGE_ID_LEN);
     memcpy(data + TG_TGSP_PACKAGE_ID_LEN, h->manifest_sha256, TG_SHA256_LEN);
     memcpy(data + TG_TGSP_PACKAGE_ID_LEN + TG_SHA256_LEN, h->recipients_sha256, TG_SHA256_LEN);
-    enum tg_rc rc = tg_hkdf_sha256(tg_bytes_make(file_key, TG_TGSP_FILE_KEY_LEN),
-                                   TG_BYTES_OF(h->payload_salt),
-                                   tg_bytes_str("TGSP-1.0 commitment"), key, sizeof key);
+    enum tg_rc rc =
+        tg_hkdf_sha256(tg_bytes_make(file_key, TG_TGSP_FILE_KEY_LEN), TG_BYTES_OF(h->payload_salt),
+                       tg_bytes_str("TGSP-1.0 commitment"), key, sizeof key);
     if (rc == TG_OK)
         rc = tg_hmac_sha256(TG_BYTES_OF(key), TG_BYTES_OF(data), out);
     tg_wipe(key, sizeof key);

@@ -19,7 +19,8 @@ static enum tg_rc entries_extend(const struct tg_tgsp *p, const struct tg_sign_s
     struct tg_tgsp_signature v[TG_TGSP_SIGNERS_MAX];
     size_t n = old->signatures.n;
     if (n >= TG_TGSP_SIGNERS_MAX)
-        return TG_FAIL(err, TG_E_LIMIT, "sign: the package has %d signatures already, the most it can",
+        return TG_FAIL(err, TG_E_LIMIT,
+                       "sign: the package has %d signatures already, the most it can",
                        TG_TGSP_SIGNERS_MAX);
     memcpy(v, old->signatures.items, n * sizeof *v);
     for (size_t i = 0; i < n; i++)
@@ -28,7 +29,9 @@ static enum tg_rc entries_extend(const struct tg_tgsp *p, const struct tg_sign_s
     enum tg_rc rc = tg_entry_sign(signer, TG_LABEL_PACKAGE, tg_tgsp_h(p), false, &v[n]);
     if (rc != TG_OK)
         return TG_FAIL(err, rc, "sign: signing failed");
-    struct tg_tgsp_signatures sigs = {{v, n + 1}};
+    struct tg_tgsp_signatures sigs = {
+        .signatures = {v, n + 1}
+    };
     return tg_tgsp_signatures_encode(&sigs, json, err);
 }
 

@@ -29,7 +29,9 @@ struct doc {
 #define ROW(key, kind, fl, lo, hi)                                                                 \
     {                                                                                              \
         .name = #key, .type = (kind), .flags = (fl), .off = F(key), .has_off = SIZE_MAX,           \
-        .min = (lo), .max = (hi), .sub = {NULL}                                                    \
+        .min = (lo), .max = (hi), .sub = {                                                         \
+            NULL                                                                                   \
+        }                                                                                          \
     }
 
 static const struct tg_jfield doc_fields[] = {
@@ -47,12 +49,13 @@ static const struct tg_jfield doc_fields[] = {
 static const struct tg_jschema doc_schema =
     TG_J_SCHEMA(struct doc, doc_fields, TG_J_IGNORE_UNKNOWN);
 
-enum tg_rc tg_deployment_make(const struct tg_deployment_fields *f,
-                              const struct tg_sign_sk *signer, struct tg_buf *out,
-                              struct tg_err *err)
+enum tg_rc tg_deployment_make(const struct tg_deployment_fields *f, const struct tg_sign_sk *signer,
+                              struct tg_buf *out, struct tg_err *err)
 {
     TG_AUTO(tg_buf_done) struct tg_buf body = TG_BUF_INIT(TG_TGSP_DOC_MAX / 2);
-    struct doc d = {"1.0", *f, {NULL, 0}};
+    struct doc d = {
+        "1.0", *f, {NULL, 0}
+    };
     if (f->not_after <= f->issued_at)
         return TG_FAIL(err, TG_E_USAGE, "deployment: not_after must be later than issued_at");
     TG_TRY(tg_json_encode(&doc_schema, &d, &body, err));
@@ -113,15 +116,14 @@ bool tg_deployment_verified(const struct tg_deployment *d)
     return d->verified;
 }
 
-static enum tg_rc times_check(const struct tg_deployment_fields *f, int64_t now,
-                              struct tg_err *err)
+static enum tg_rc times_check(const struct tg_deployment_fields *f, int64_t now, struct tg_err *err)
 {
     char text[TG_TIME_TEXT] = "?";
     if (now < f->issued_at - CLOCK_SLACK) {
         (void)!tg_time_format(f->issued_at, text);
-        return TG_FAIL(err, TG_E_EXPIRED,
-                       "deployment: issued at %s, which is in the future; check this device's clock",
-                       text);
+        return TG_FAIL(
+            err, TG_E_EXPIRED,
+            "deployment: issued at %s, which is in the future; check this device's clock", text);
     }
     if (now >= f->not_after) {
         (void)!tg_time_format(f->not_after, text);
@@ -134,7 +136,8 @@ static enum tg_rc place_check(const struct tg_deployment_fields *f, const char *
                               const char *device, struct tg_err *err)
 {
     if (strcmp(f->fleet, fleet) != 0)
-        return TG_FAIL(err, TG_E_DENIED, "deployment: for fleet '%.64s', not '%.64s'", f->fleet, fleet);
+        return TG_FAIL(err, TG_E_DENIED, "deployment: for fleet '%.64s', not '%.64s'", f->fleet,
+                       fleet);
     if (f->device && (!device || strcmp(f->device, device) != 0))
         return TG_FAIL(err, TG_E_DENIED, "deployment: for device '%.64s', not this one", f->device);
     return TG_OK;
@@ -144,8 +147,7 @@ enum tg_rc tg_deployment_verify(struct tg_deployment *d, const struct tg_trust *
                                 const char *fleet, const char *device, struct tg_err *err)
 {
     d->verified = false;
-    enum tg_rc rc =
-        tg_signed_doc_verify(TG_DOC_DEPLOYMENT, &d->doc, trust, TG_ROLE_PLATFORM, err);
+    enum tg_rc rc = tg_signed_doc_verify(TG_DOC_DEPLOYMENT, &d->doc, trust, TG_ROLE_PLATFORM, err);
     if (rc == TG_OK)
         rc = times_check(&d->fields, now, err);
     if (rc == TG_OK)

@@ -41,8 +41,8 @@ TG_DEFINE_AUTO(struct tg_deployment, tg_deployment_freep, tg_deployment_free);
 const struct tg_deployment_fields *tg_deployment_fields_get(const struct tg_deployment *d);
 bool tg_deployment_verified(const struct tg_deployment *d);
 
-/* Signature by a `platform` key, times, fleet, device (device NULL: this device has no id to compare and
- * only fleet-wide deployments pass).
+/* Signature by a `platform` key, times, fleet, device (device NULL: this device has no id to
+ * compare and only fleet-wide deployments pass).
  * @retval TG_E_AUTH no trusted key signed, or a trusted one's signature is invalid
  * @retval TG_E_DENIED the signer lacks the role; another fleet or device  @retval TG_E_EXPIRED */
 TG_RC tg_deployment_verify(struct tg_deployment *d, const struct tg_trust *trust, int64_t now,

@@ -179,8 +179,8 @@ static enum tg_rc publish(struct extraction *x, const char *dir, struct tg_err *
 {
     if (rename(x->tmp, dir) != 0) {
         if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
-            return TG_FAIL(err, TG_E_EXISTS, "%s: exists already; give a new folder or an empty one",
-                           dir);
+            return TG_FAIL(err, TG_E_EXISTS,
+                           "%s: exists already; give a new folder or an empty one", dir);
         return TG_FAIL_ERRNO(err, TG_E_IO, "%s", dir);
     }
     tg_free(x->tmp);

@@ -25,14 +25,24 @@ const char *const tg_tgsp_model_formats[] = {
 
 /* ---- header -------------------------------------------------------------------------------- */
 
+/* A name that is compared after decoding, so that an unknown one is "unsupported" and not
+ * "malformed". */
+#define NAME_ROW(key, member)                                                                      \
+    {                                                                                              \
+        .name = (key), .type = TG_JT_STR, .off = offsetof(struct tg_tgsp_header, member),          \
+        .has_off = SIZE_MAX, .min = 1, .max = 64, .sub = {                                         \
+            NULL                                                                                   \
+        }                                                                                          \
+    }
+
 static const struct tg_jfield header_fields[] = {
     TG_J_STR(struct tg_tgsp_header, tgsp, 1, 16, TG_J_REQ),
     TG_J_FIXED(struct tg_tgsp_header, package_id, TG_J_REQ),
     TG_J_TIME(struct tg_tgsp_header, created_at, TG_J_REQ),
-    {.name = "aead", .type = TG_JT_STR, .off = offsetof(struct tg_tgsp_header, aead_name), .has_off = SIZE_MAX, .min = 1, .max = 64, .sub = {NULL}},
-    {.name = "kem", .type = TG_JT_STR, .off = offsetof(struct tg_tgsp_header, kem_name), .has_off = SIZE_MAX, .min = 1, .max = 64, .sub = {NULL}},
-    {.name = "sig", .type = TG_JT_STR, .off = offsetof(struct tg_tgsp_header, sig_name), .has_off = SIZE_MAX, .min = 1, .max = 64, .sub = {NULL}},
-    {.name = "hash", .type = TG_JT_STR, .off = offsetof(struct tg_tgsp_header, hash_name), .has_off = SIZE_MAX, .min = 1, .max = 64, .sub = {NULL}},
+    NAME_ROW("aead", aead_name),
+    NAME_ROW("kem", kem_name),
+    NAME_ROW("sig", sig_name),
+    NAME_ROW("hash", hash_name),
     TG_J_U64(struct tg_tgsp_header, chunk_size, TG_TGSP_CHUNK_MIN, TG_TGSP_CHUNK_MAX, TG_J_REQ),
     TG_J_FIXED(struct tg_tgsp_header, payload_salt, TG_J_REQ),
     TG_J_U64(struct tg_tgsp_header, payload_plain_len, 0, TG_JSON_INT_MAX, TG_J_REQ),
@@ -50,8 +60,8 @@ static enum tg_rc only(const char *field, const char *got, const char *known, st
 {
     if (strcmp(got, known) == 0)
         return TG_OK;
-    return TG_FAIL(err, TG_E_UNSUPPORTED, "header.%s: '%.64s' is not known to this reader ('%s' is)",
-                   field, got, known);
+    return TG_FAIL(err, TG_E_UNSUPPORTED,
+                   "header.%s: '%.64s' is not known to this reader ('%s' is)", field, got, known);
 }
 
 static enum tg_rc header_check(struct tg_tgsp_header *h, struct tg_bytes json, struct tg_err *err)
@@ -113,8 +123,9 @@ enum tg_rc tg_tgsp_geometry(uint64_t chunk_size, uint64_t plain_len, struct tg_t
                        " is not a power of two from 65536 to 16777216",
                        chunk_size);
     if (plain_len > TG_TGSP_PAYLOAD_MAX)
-        return TG_FAIL(err, TG_E_FORMAT, "header.payload_plain_len: %" PRIu64 " bytes, at most %" PRIu64,
-                       plain_len, TG_TGSP_PAYLOAD_MAX);
+        return TG_FAIL(err, TG_E_FORMAT,
+                       "header.payload_plain_len: %" PRIu64 " bytes, at most %" PRIu64, plain_len,
+                       TG_TGSP_PAYLOAD_MAX);
     uint64_t n = plain_len / chunk_size + (plain_len % chunk_size != 0);
     if (n == 0)
         n = 1;
@@ -178,7 +189,9 @@ static const struct tg_jschema signatures_schema =
 enum tg_rc tg_tgsp_recipients_decode(struct tg_bytes json, struct tg_arena *arena,
                                      struct tg_tgsp_recipients *out, struct tg_err *err)
 {
-    struct tg_tgsp_recipients r = {{NULL, 0}};
+    struct tg_tgsp_recipients r = {
+        .recipients = {NULL, 0}
+    };
     TG_TRY(tg_json_decode(&recipients_schema, json, "recipients", arena, &r, err));
     const struct tg_tgsp_recipient *v = r.recipients.items;
     TG_TRY(tg_ids_distinct(v->id, r.recipients.n, sizeof *v, "recipients.recipients", err));
@@ -189,7 +202,9 @@ enum tg_rc tg_tgsp_recipients_decode(struct tg_bytes json, struct tg_arena *aren
 enum tg_rc tg_tgsp_signatures_decode(struct tg_bytes json, struct tg_arena *arena,
                                      struct tg_tgsp_signatures *out, struct tg_err *err)
 {
-    struct tg_tgsp_signatures s = {{NULL, 0}};
+    struct tg_tgsp_signatures s = {
+        .signatures = {NULL, 0}
+    };
     TG_TRY(tg_json_decode(&signatures_schema, json, "signatures", arena, &s, err));
     const struct tg_tgsp_signature *v = s.signatures.items;
     TG_TRY(tg_ids_distinct(v->key_id, s.signatures.n, sizeof *v, "signatures.signatures", err));

@@ -1,8 +1,8 @@
 /* The sections of a TGSP 1.0 package as typed structs (docs/spec/tgsp-1.0.md §1-§6).
  *
- * Decoded structs live in an arena and borrow from it. Decoding is strict; a struct that came out of
- * a decoder here satisfies every rule of the spec that can be checked without keys or other sections.
- * Error texts: "manifest, files[3].path: ...". */
+ * Decoded structs live in an arena and borrow from it. Decoding is strict; a struct that came out
+ * of a decoder here satisfies every rule of the spec that can be checked without keys or other
+ * sections. Error texts: "manifest, files[3].path: ...". */
 #ifndef TG_TGSP_FORMAT_H
 #define TG_TGSP_FORMAT_H
 
@@ -147,13 +147,14 @@ struct tg_tgsp_signatures {
     struct tg_jlist signatures; /* struct tg_tgsp_signature */
 };
 
-/* What the payload's size and chunk size say: n chunks, each full but the last, and the stored length. */
+/* What the payload's size and chunk size say: n chunks, each full but the last, and the stored
+ * length. */
 struct tg_tgsp_geometry {
     uint64_t chunk_size, plain_len, chunks, stored_len;
 };
 
-/* @retval TG_E_FORMAT chunk_size not a power of two in range, more than TG_TGSP_CHUNKS_MAX chunks, or over
- * TG_TGSP_PAYLOAD_MAX */
+/* @retval TG_E_FORMAT chunk_size not a power of two in range, more than TG_TGSP_CHUNKS_MAX chunks,
+ * or over TG_TGSP_PAYLOAD_MAX */
 TG_RC tg_tgsp_geometry(uint64_t chunk_size, uint64_t plain_len, struct tg_tgsp_geometry *out,
                        struct tg_err *err);
 /* Chunk i (< chunks): plaintext bytes, and where its stored form begins in the payload. */
@@ -161,9 +162,9 @@ uint64_t tg_tgsp_chunk_plain(const struct tg_tgsp_geometry *g, uint64_t i);
 uint64_t tg_tgsp_chunk_offset(const struct tg_tgsp_geometry *g, uint64_t i);
 
 /* Decode one section's bytes. Besides the JSON: limits, ranges, enumerated names (unknown ones and
- * unknown `crit` paths are TG_E_UNSUPPORTED), paths, offsets, digests' length. The manifest is checked
- * against the header's payload_plain_len and chunk_size. `crit` paths into the manifest are checked by
- * tg_tgsp_manifest_decode. *out is untouched on failure. */
+ * unknown `crit` paths are TG_E_UNSUPPORTED), paths, offsets, digests' length. The manifest is
+ * checked against the header's payload_plain_len and chunk_size. `crit` paths into the manifest are
+ * checked by tg_tgsp_manifest_decode. *out is untouched on failure. */
 TG_RC tg_tgsp_header_decode(struct tg_bytes json, struct tg_arena *arena,
                             struct tg_tgsp_header *out, struct tg_err *err);
 TG_RC tg_tgsp_manifest_decode(struct tg_bytes json, const struct tg_tgsp_header *header,

@@ -7,8 +7,9 @@
 #include "codec/json.h"
 #include "tgsp/format.h"
 
-/* `crit` (spec §1): at most 16 distinct dotted paths "<root>.field.field" that exist in the section and
- * that this reader implements. Only entries of `root` are looked at; tg_crit_roots checks the rest.
+/* `crit` (spec §1): at most 16 distinct dotted paths "<root>.field.field" that exist in the section
+ * and that this reader implements. Only entries of `root` are looked at; tg_crit_roots checks the
+ * rest.
  * @retval TG_E_FORMAT does not exist   @retval TG_E_UNSUPPORTED not implemented here */
 TG_RC tg_crit_check(const struct tg_jlist *crit, const char *root, const struct tg_jschema *schema,
                     struct tg_bytes json, struct tg_err *err);
@@ -16,7 +17,8 @@ TG_RC tg_crit_check(const struct tg_jlist *crit, const char *root, const struct 
 TG_RC tg_crit_roots(const struct tg_jlist *crit, const char *const *roots, const char *what,
                     struct tg_err *err);
 
-/* n ids of 16 bytes, `stride` bytes apart, all different? @retval TG_E_FORMAT err: "<what>: id ... twice" */
+/* n ids of 16 bytes, `stride` bytes apart, all different? @retval TG_E_FORMAT err: "<what>: id ...
+ * twice" */
 TG_RC tg_ids_distinct(const uint8_t *first, size_t n, size_t stride, const char *what,
                       struct tg_err *err);
 

@@ -27,18 +27,24 @@ struct doc {
 #define ROW(key, kind, hi)                                                                         \
     {                                                                                              \
         .name = #key, .type = (kind), .off = offsetof(struct doc, f.key), .has_off = SIZE_MAX,     \
-        .max = (hi), .sub = {NULL}                                                                 \
+        .max = (hi), .sub = {                                                                      \
+            NULL                                                                                   \
+        }                                                                                          \
+    }
+
+#define ROW_RECIPIENT                                                                              \
+    {                                                                                              \
+        .name = "recipient", .type = TG_JT_OBJ, .off = offsetof(struct doc, f.recipient),          \
+        .has_off = SIZE_MAX, .sub = {                                                              \
+            .schema = &tg_recipient_schema                                                         \
+        }                                                                                          \
     }
 
 static const struct tg_jfield doc_fields[] = {
     TG_J_STR(struct doc, tgsp_grant, 1, 16, TG_J_REQ),
     ROW(package_id, TG_JT_FIXED, TG_TGSP_PACKAGE_ID_LEN),
     ROW(header_sha256, TG_JT_FIXED, TG_TGSP_H_LEN),
-    {.name = "recipient",
-     .type = TG_JT_OBJ,
-     .off = offsetof(struct doc, f.recipient),
-     .has_off = SIZE_MAX,
-     .sub = {.schema = &tg_recipient_schema}},
+    ROW_RECIPIENT,
     ROW(issued_at, TG_JT_TIME, 0),
     ROW(not_before, TG_JT_TIME, 0),
     ROW(not_after, TG_JT_TIME, 0),
@@ -57,8 +63,8 @@ enum tg_rc tg_grant_make(struct tg_tgsp *p, const struct tg_grant_spec *spec, st
     if (spec->not_after <= spec->not_before)
         return TG_FAIL(err, TG_E_USAGE, "grant: not_after must be later than not_before");
     struct tg_wrap w = tg_wrap_grant(&p->header, p->h);
-    enum tg_rc rc = tg_wrap_seal(&w, spec->recipient, spec->rng, tg_tgsp_keys_get(p)->file_key,
-                                 &d.f.recipient);
+    enum tg_rc rc =
+        tg_wrap_seal(&w, spec->recipient, spec->rng, tg_tgsp_keys_get(p)->file_key, &d.f.recipient);
     if (rc != TG_OK)
         return TG_FAIL(err, rc, "grant: can't wrap the key for this recipient");
     memcpy(d.f.package_id, p->header.package_id, TG_TGSP_PACKAGE_ID_LEN);
@@ -78,8 +84,8 @@ static enum tg_rc body_take(struct tg_grant *g, struct tg_err *err)
     memset(&d, 0, sizeof d);
     TG_TRY(tg_json_decode(&doc_schema, g->doc.body, "grant", g->arena, &d, err));
     if (strcmp(d.tgsp_grant, "1.0") != 0)
-        return TG_FAIL(err, TG_E_UNSUPPORTED, "grant.tgsp_grant: '%.16s' is not known to this reader",
-                       d.tgsp_grant);
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "grant.tgsp_grant: '%.16s' is not known to this reader", d.tgsp_grant);
     TG_TRY(tg_crit_roots(&d.crit, roots, "grant.crit", err));
     TG_TRY(tg_crit_check(&d.crit, "grant.", &doc_schema, g->doc.body, err));
     g->fields = d.f;

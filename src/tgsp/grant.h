@@ -42,8 +42,9 @@ const struct tg_grant_fields *tg_grant_fields_get(const struct tg_grant *g);
 /* Key ids of its signature entries (unverified), for display. */
 const struct tg_tgsp_signatures *tg_grant_signatures_get(const struct tg_grant *g);
 
-/* Signature by a key with the role `granter`, and the times; tg_tgsp_unwrap_grant does this too. The
- * platform uses it on uploaded grants. @retval TG_E_AUTH  @retval TG_E_DENIED  @retval TG_E_EXPIRED */
+/* Signature by a key with the role `granter`, and the times; tg_tgsp_unwrap_grant does this too.
+ * The platform uses it on uploaded grants. @retval TG_E_AUTH  @retval TG_E_DENIED  @retval
+ * TG_E_EXPIRED */
 TG_RC tg_grant_verify(const struct tg_grant *g, const struct tg_trust *trust, int64_t now,
                       struct tg_err *err);
 

@@ -71,8 +71,7 @@ static const char *kind_name(mode_t mode)
     }
 }
 
-static enum tg_rc file_add(struct tg_tgsp_inputs *in, char *path, uint64_t size,
-                           struct tg_err *err)
+static enum tg_rc file_add(struct tg_tgsp_inputs *in, char *path, uint64_t size, struct tg_err *err)
 {
     if (tg_tgsp_path_reserved(path))
         return TG_FAIL(err, TG_E_FORMAT, "%s/%s: '%s' is reserved for TensorGuard; rename it",

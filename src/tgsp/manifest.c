@@ -56,26 +56,25 @@ static const struct tg_jschema file_schema =
 static const struct tg_jfield payload_fields[] = {
     TG_J_U64(struct tg_tgsp_payload, chunks, 1, TG_TGSP_CHUNKS_MAX, TG_J_REQ),
     TG_J_BYTES(struct tg_tgsp_payload, chunk_digests, TG_SHA256_LEN,
-               TG_SHA256_LEN * TG_TGSP_CHUNKS_MAX, TG_J_REQ),
+               TG_SHA256_LEN *TG_TGSP_CHUNKS_MAX, TG_J_REQ),
 };
 
 static const struct tg_jschema payload_schema =
     TG_J_SCHEMA(struct tg_tgsp_payload, payload_fields, TG_J_IGNORE_UNKNOWN);
 
+#define ROW_OPT_OBJ(member, has, schema_)                                                          \
+    {                                                                                              \
+        .name = #member, .type = TG_JT_OBJ, .flags = TG_J_OPT,                                     \
+        .off = offsetof(struct tg_tgsp_manifest, member),                                          \
+        .has_off = offsetof(struct tg_tgsp_manifest, has), .sub = {                                \
+            .schema = (schema_)                                                                    \
+        }                                                                                          \
+    }
+
 static const struct tg_jfield manifest_fields[] = {
     TG_J_OBJ(struct tg_tgsp_manifest, model, &model_schema, TG_J_REQ),
-    {.name = "validity",
-     .type = TG_JT_OBJ,
-     .flags = TG_J_OPT,
-     .off = offsetof(struct tg_tgsp_manifest, validity),
-     .has_off = offsetof(struct tg_tgsp_manifest, has_validity),
-     .sub = {.schema = &validity_schema}},
-    {.name = "constraints",
-     .type = TG_JT_OBJ,
-     .flags = TG_J_OPT,
-     .off = offsetof(struct tg_tgsp_manifest, constraints),
-     .has_off = offsetof(struct tg_tgsp_manifest, has_constraints),
-     .sub = {.schema = &constraints_schema}},
+    ROW_OPT_OBJ(validity, has_validity, &validity_schema),
+    ROW_OPT_OBJ(constraints, has_constraints, &constraints_schema),
     TG_J_OBJS(struct tg_tgsp_manifest, files, &file_schema, 0, TG_TGSP_FILES_MAX, TG_J_REQ),
     TG_J_OBJ(struct tg_tgsp_manifest, payload, &payload_schema, TG_J_REQ),
     TG_J_RAW(struct tg_tgsp_manifest, provenance, TG_TGSP_MANIFEST_MAX, TG_J_SKIP0),
@@ -103,7 +102,8 @@ static enum tg_rc files_check(const struct tg_jlist *files, uint64_t plain_len, 
     }
     if (end != plain_len)
         return TG_FAIL(err, TG_E_FORMAT,
-                       "manifest.files: end at %" PRIu64 ", but header.payload_plain_len is %" PRIu64,
+                       "manifest.files: end at %" PRIu64
+                       ", but header.payload_plain_len is %" PRIu64,
                        end, plain_len);
     return TG_OK;
 }

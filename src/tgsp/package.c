@@ -16,10 +16,10 @@ static const struct {
     unsigned len_bytes;
     uint64_t max;
 } layout[TG_TGSP_SEC_COUNT] = {
-    [TG_TGSP_SEC_HEADER] = {4, TG_TGSP_HEADER_MAX},
-    [TG_TGSP_SEC_MANIFEST] = {4, TG_TGSP_MANIFEST_MAX},
+    [TG_TGSP_SEC_HEADER] = {4, TG_TGSP_HEADER_MAX    },
+    [TG_TGSP_SEC_MANIFEST] = {4, TG_TGSP_MANIFEST_MAX  },
     [TG_TGSP_SEC_RECIPIENTS] = {4, TG_TGSP_RECIPIENTS_MAX},
-    [TG_TGSP_SEC_PAYLOAD] = {8, TG_TGSP_PAYLOAD_MAX},
+    [TG_TGSP_SEC_PAYLOAD] = {8, TG_TGSP_PAYLOAD_MAX   },
     [TG_TGSP_SEC_SIGNATURES] = {4, TG_TGSP_SIGNATURES_MAX},
 };
 
@@ -37,8 +37,9 @@ static enum tg_rc magic_check(const struct tg_tgsp *p, struct tg_err *err)
 {
     uint8_t m[TG_TGSP_MAGIC_LEN];
     if (p->src.size < sizeof m)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: magic, offset 0: the file ends after %" PRIu64 " bytes",
-                       p->src.name, p->src.size);
+        return TG_FAIL(err, TG_E_FORMAT,
+                       "%s: magic, offset 0: the file ends after %" PRIu64 " bytes", p->src.name,
+                       p->src.size);
     TG_TRY(tg_src_read(&p->src, m, sizeof m, 0, err));
     if (!tg_mem_eq(m, TG_TGSP_MAGIC, 4))
         return TG_FAIL(err, TG_E_FORMAT, "%s: magic, offset 0: not a TGSP package", p->src.name);
@@ -64,7 +65,8 @@ static enum tg_rc length_read(struct tg_tgsp *p, enum tg_tgsp_section s, uint64_
     uint64_t len = k == 8 ? tg_get_be64(field) : tg_get_be32(field);
     if (len > layout[s].max)
         return TG_FAIL(err, TG_E_FORMAT,
-                       "%s: %s, offset %" PRIu64 ": length %" PRIu64 " is over the limit of %" PRIu64,
+                       "%s: %s, offset %" PRIu64 ": length %" PRIu64
+                       " is over the limit of %" PRIu64,
                        p->src.name, tg_tgsp_section_name(s), *pos, len, layout[s].max);
     if (len > left - k)
         return TG_FAIL(err, TG_E_FORMAT,
@@ -84,7 +86,8 @@ static enum tg_rc lengths_read(struct tg_tgsp *p, struct tg_err *err)
         TG_TRY(length_read(p, (enum tg_tgsp_section)s, &pos, err));
     if (pos != p->src.size)
         return TG_FAIL(err, TG_E_FORMAT,
-                       "%s: signatures, offset %" PRIu64 ": %" PRIu64 " bytes follow the last section",
+                       "%s: signatures, offset %" PRIu64 ": %" PRIu64
+                       " bytes follow the last section",
                        p->src.name, pos, p->src.size - pos);
     return TG_OK;
 }
@@ -116,8 +119,8 @@ enum tg_rc tg_tgsp_open(const struct tg_src *src, struct tg_tgsp **out, struct t
     rc = tg_tgsp_header_h(tg_buf_view(&p->raw[TG_TGSP_SEC_HEADER]), p->h);
     if (rc != TG_OK)
         return TG_FAIL(err, rc, "%s: can't hash the header", src->name);
-    rc = tg_tgsp_signatures_decode(tg_buf_view(&p->raw[TG_TGSP_SEC_SIGNATURES]), p->arena,
-                                   &p->sigs, err);
+    rc = tg_tgsp_signatures_decode(tg_buf_view(&p->raw[TG_TGSP_SEC_SIGNATURES]), p->arena, &p->sigs,
+                                   err);
     TG_TRY(at_section(p, TG_TGSP_SEC_SIGNATURES, rc, err));
     *out = tg_steal(&p);
     return TG_OK;
@@ -201,8 +204,8 @@ static enum tg_rc authors_count(struct tg_tgsp *p, const struct tg_verified *ver
     if (authors == 0)
         return TG_FAIL(err, TG_E_DENIED, "signed by a trusted key without the role 'author'");
     if (p->n_signers == 0)
-        return TG_FAIL(err, TG_E_DENIED, "its author is not allowed to sign packages named '%.128s'",
-                       model);
+        return TG_FAIL(err, TG_E_DENIED,
+                       "its author is not allowed to sign packages named '%.128s'", model);
     return TG_FAIL(err, TG_E_DENIED,
                    "%zu of %" PRIu64 " needed signatures by authors of '%.128s'; add one with "
                    "`tensorguard sign`",
@@ -213,9 +216,9 @@ enum tg_rc tg_tgsp_verify(struct tg_tgsp *p, const struct tg_trust *trust, struc
 {
     struct tg_verified verified;
     if (p->stage != TG_STAGE_OPENED)
-        return TG_FAIL(err, TG_E_STATE, "%s: already parsed; open it afresh to verify", p->src.name);
-    enum tg_rc rc =
-        tg_entries_verify_some(&p->sigs, TG_LABEL_PACKAGE, p->h, trust, &verified, err);
+        return TG_FAIL(err, TG_E_STATE, "%s: already parsed; open it afresh to verify",
+                       p->src.name);
+    enum tg_rc rc = tg_entries_verify_some(&p->sigs, TG_LABEL_PACKAGE, p->h, trust, &verified, err);
     TG_TRY(at_section(p, TG_TGSP_SEC_SIGNATURES, rc, err));
     TG_TRY(sections_parse(p, err));
     rc = authors_count(p, &verified, trust, err);

@@ -1,5 +1,5 @@
-/* Reading a package, in the order of docs/spec/tgsp-1.0.md §7. A later step refuses (TG_E_STATE) when
- * an earlier one has not succeeded, so no order of calls releases an unverified byte:
+/* Reading a package, in the order of docs/spec/tgsp-1.0.md §7. A later step refuses (TG_E_STATE)
+ * when an earlier one has not succeeded, so no order of calls releases an unverified byte:
  *
  *     tg_tgsp_open     lengths, magic, signature section         (identity: tg_tgsp_h)
  *     tg_tgsp_verify   signatures, header, hashes, manifest and recipients, model name, threshold
@@ -7,13 +7,14 @@
  *     tg_tgsp_unwrap   the file key by recipient block, or _unwrap_grant; commitment
  *     tg_tgsp_read*    chunks: digest, tag, then plaintext straight into the caller's memory
  *
- * For strangers: tg_tgsp_inspect instead of _verify parses everything, marked as unverified; it never
- * leads to plaintext. For the platform: _verify with the publishers' keys, then tg_tgsp_check_payload.
+ * For strangers: tg_tgsp_inspect instead of _verify parses everything, marked as unverified; it
+ * never leads to plaintext. For the platform: _verify with the publishers' keys, then
+ * tg_tgsp_check_payload.
  *
- * Codes: TG_E_FORMAT bad bytes; TG_E_AUTH bad signature, hash, digest, tag, commitment; TG_E_NOTFORKEY
- * no block for this key; TG_E_EXPIRED; TG_E_ROLLBACK; TG_E_DENIED role, model name, threshold, fleet,
- * agent version; TG_E_UNSUPPORTED version, algorithm, crit; TG_E_LIMIT; TG_E_IO; TG_E_NOMEM.
- * Texts: "model.tgsp: manifest, offset 1034, model.name: ...". */
+ * Codes: TG_E_FORMAT bad bytes; TG_E_AUTH bad signature, hash, digest, tag, commitment;
+ * TG_E_NOTFORKEY no block for this key; TG_E_EXPIRED; TG_E_ROLLBACK; TG_E_DENIED role, model name,
+ * threshold, fleet, agent version; TG_E_UNSUPPORTED version, algorithm, crit; TG_E_LIMIT; TG_E_IO;
+ * TG_E_NOMEM. Texts: "model.tgsp: manifest, offset 1034, model.name: ...". */
 #ifndef TG_TGSP_PACKAGE_H
 #define TG_TGSP_PACKAGE_H
 
@@ -75,15 +76,15 @@ struct tg_tgsp_policy {
 };
 
 TG_RC tg_tgsp_admit(struct tg_tgsp *p, const struct tg_tgsp_policy *policy, struct tg_err *err);
-/* The query that rollback decisions about this package are made with (after _verify). The agent uses it
- * with tg_rollback_accept once the package is healthy. */
+/* The query that rollback decisions about this package are made with (after _verify). The agent
+ * uses it with tg_rollback_accept once the package is healthy. */
 struct tg_rollback_query tg_tgsp_rollback_query(const struct tg_tgsp *p,
                                                 const struct tg_tgsp_policy *policy);
 
 /* The file key by this key's own block, then the commitment. */
 TG_RC tg_tgsp_unwrap(struct tg_tgsp *p, const struct tg_kem_sk *sk, struct tg_err *err);
-/* The file key by a grant (tgsp/grant.h): its signature by a `granter`, H, package_id, own id, times,
- * commitment. */
+/* The file key by a grant (tgsp/grant.h): its signature by a `granter`, H, package_id, own id,
+ * times, commitment. */
 struct tg_grant;
 TG_RC tg_tgsp_unwrap_grant(struct tg_tgsp *p, const struct tg_grant *g,
                            const struct tg_trust *trust, int64_t now, const struct tg_kem_sk *sk,
@@ -92,21 +93,24 @@ TG_RC tg_tgsp_unwrap_grant(struct tg_tgsp *p, const struct tg_grant *g,
 /* How bulk work is done. NULL anywhere below: all processors, no progress. */
 struct tg_tgsp_run {
     unsigned threads; /* 0: all processors */
-    struct tg_progress *progress; /* bytes of plaintext (or stored bytes when checking); may be NULL */
+    struct tg_progress
+        *progress; /* bytes of plaintext (or stored bytes when checking); may be NULL */
 };
 
-/* Any byte range of the plaintext [off, off + n) into out. Whole chunks are decrypted in place, edges
- * through one chunk of scratch. out is wiped on failure. @retval TG_E_LIMIT beyond the payload */
+/* Any byte range of the plaintext [off, off + n) into out. Whole chunks are decrypted in place,
+ * edges through one chunk of scratch. out is wiped on failure. @retval TG_E_LIMIT beyond the
+ * payload */
 TG_RC tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n, struct tg_err *err);
 /* The whole plaintext (payload_plain_len bytes at out), in parallel, and the zero-gap check. out is
- * wiped on failure. The memory may be locked and hidden from system calls: only this code writes it. */
+ * wiped on failure. The memory may be locked and hidden from system calls: only this code writes
+ * it. */
 TG_RC tg_tgsp_read_all(struct tg_tgsp *p, uint8_t *out, const struct tg_tgsp_run *run,
                        struct tg_err *err);
 /* Called with each chunk's verified plaintext, in ascending order, from this thread. */
 typedef enum tg_rc tg_tgsp_sink_fn(void *ctx, uint64_t off, struct tg_bytes plain,
                                    struct tg_err *err);
-/* The whole plaintext in order in bounded memory (a few chunks per thread), zero gaps checked. The sink
- * must not act on a file before this returns TG_OK. */
+/* The whole plaintext in order in bounded memory (a few chunks per thread), zero gaps checked. The
+ * sink must not act on a file before this returns TG_OK. */
 TG_RC tg_tgsp_stream(struct tg_tgsp *p, tg_tgsp_sink_fn *sink, void *ctx,
                      const struct tg_tgsp_run *run, struct tg_err *err);
 

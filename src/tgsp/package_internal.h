@@ -1,5 +1,5 @@
-/* A package being read: shared by package.c (sections, trust), admit.c (policy), unwrap.c (keys) and
- * read.c (chunks). */
+/* A package being read: shared by package.c (sections, trust), admit.c (policy), unwrap.c (keys)
+ * and read.c (chunks). */
 #ifndef TG_TGSP_PACKAGE_INTERNAL_H
 #define TG_TGSP_PACKAGE_INTERNAL_H
 
@@ -24,6 +24,7 @@ struct tg_tgsp_keys {
 struct tg_tgsp {
     struct tg_src src;
     struct tg_arena *arena;
+
     struct {
         uint64_t off, len;
     } sec[TG_TGSP_SEC_COUNT];

@@ -103,9 +103,10 @@ static enum tg_rc neighbours(const char *const *sorted, size_t n, struct tg_err 
 {
     for (size_t i = 1; i < n; i++)
         if (collide(sorted[i - 1], sorted[i]))
-            return TG_FAIL(err, TG_E_FORMAT,
-                           "paths '%.200s' and '%.200s' collide where case does not count; rename one",
-                           sorted[i - 1], sorted[i]);
+            return TG_FAIL(
+                err, TG_E_FORMAT,
+                "paths '%.200s' and '%.200s' collide where case does not count; rename one",
+                sorted[i - 1], sorted[i]);
     return TG_OK;
 }
 

@@ -8,8 +8,9 @@
 #include "base/bytes.h"
 #include "base/err.h"
 
-/* One path: valid UTF-8, 1..1024 bytes, relative, segments of 1..255 bytes that are not "." or "..",
- * no byte below 0x20, no 0x7F, no backslash. @retval TG_E_FORMAT err says what is wrong with it */
+/* One path: valid UTF-8, 1..1024 bytes, relative, segments of 1..255 bytes that are not "." or
+ * "..", no byte below 0x20, no 0x7F, no backslash. @retval TG_E_FORMAT err says what is wrong with
+ * it */
 TG_RC tg_tgsp_path_check(struct tg_bytes path, struct tg_err *err);
 
 /* A path made printable for error texts: control and non-UTF-8 bytes as \xNN; cut at cap - 1. */

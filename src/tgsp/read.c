@@ -1,4 +1,5 @@
-/* Chunks: the digest against the manifest, then the tag, and only then is a byte released (spec §4). */
+/* Chunks: the digest against the manifest, then the tag, and only then is a byte released (spec
+ * §4). */
 #include <inttypes.h>
 #include <string.h>
 
@@ -27,7 +28,8 @@ static enum tg_rc worker_new(struct tg_tgsp *p, bool decrypt, struct tg_tgsp_wor
     if (rc == TG_OK && decrypt)
         rc = tg_aead_new(p->header.aead, tg_tgsp_keys_get(p)->payload_key, &w->aead);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "%s: can't prepare to read chunks (%s)", p->src.name, tg_rc_text(rc));
+        return TG_FAIL(err, rc, "%s: can't prepare to read chunks (%s)", p->src.name,
+                       tg_rc_text(rc));
     *out = tg_steal(&w);
     return TG_OK;
 }
@@ -206,8 +208,8 @@ static enum tg_rc sink_batch(const struct bulk *b, uint64_t n, tg_tgsp_sink_fn *
 {
     for (uint64_t k = 0; k < n; k++) {
         uint64_t i = b->first + k;
-        struct tg_bytes plain = tg_bytes_make(b->out + k * b->slot,
-                                              (size_t)tg_tgsp_chunk_plain(&b->p->geometry, i));
+        struct tg_bytes plain =
+            tg_bytes_make(b->out + k * b->slot, (size_t)tg_tgsp_chunk_plain(&b->p->geometry, i));
         TG_TRY(sink(ctx, i * b->p->geometry.chunk_size, plain, err));
     }
     return TG_OK;

@@ -16,19 +16,23 @@ struct doc {
     struct tg_jlist models;
 };
 
+#define ROW_PREVIOUS                                                                               \
+    {                                                                                              \
+        .name = "previous", .type = TG_JT_FIXED, .flags = TG_J_OPT,                                \
+        .off = offsetof(struct tg_rollback_entry, previous),                                       \
+        .has_off = offsetof(struct tg_rollback_entry, has_previous), .max = TG_TGSP_H_LEN,         \
+        .sub = {                                                                                   \
+            NULL                                                                                   \
+        }                                                                                          \
+    }
+
 static const struct tg_jfield entry_fields[] = {
     TG_J_STR(struct tg_rollback_entry, model, 1, TG_TGSP_NAME_MAX, TG_J_REQ),
     TG_J_U64(struct tg_rollback_entry, floor, 0, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_U64(struct tg_rollback_entry, sequence, 0, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_FIXED(struct tg_rollback_entry, header_sha256, TG_J_REQ),
     TG_J_FIXED(struct tg_rollback_entry, current, TG_J_REQ),
-    {.name = "previous",
-     .type = TG_JT_FIXED,
-     .flags = TG_J_OPT,
-     .off = offsetof(struct tg_rollback_entry, previous),
-     .has_off = offsetof(struct tg_rollback_entry, has_previous),
-     .max = TG_TGSP_H_LEN,
-     .sub = {NULL}},
+    ROW_PREVIOUS,
     TG_J_U64(struct tg_rollback_entry, reset_count, 0, TG_JSON_INT_MAX, TG_J_SKIP0),
 };
 
@@ -118,9 +122,12 @@ enum tg_rc tg_rollback_decode(struct tg_bytes text, const char *name, struct tg_
 {
     TG_AUTO(tg_rollback_freep) struct tg_rollback *r = NULL;
     TG_AUTO(tg_arena_freep) struct tg_arena *a = NULL;
-    struct doc d = {NULL, {NULL, 0}};
+    struct doc d = {
+        NULL, {NULL, 0}
+    };
     if (text.n > TG_ROLLBACK_MAX)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: %zu bytes, at most %u", name, text.n, TG_ROLLBACK_MAX);
+        return TG_FAIL(err, TG_E_FORMAT, "%s: %zu bytes, at most %u", name, text.n,
+                       TG_ROLLBACK_MAX);
     enum tg_rc rc = tg_rollback_new(&r);
     if (rc == TG_OK)
         rc = tg_arena_new(4 * (size_t)TG_ROLLBACK_MAX, &a);
@@ -139,7 +146,9 @@ enum tg_rc tg_rollback_decode(struct tg_bytes text, const char *name, struct tg_
 
 enum tg_rc tg_rollback_encode(const struct tg_rollback *r, struct tg_buf *out, struct tg_err *err)
 {
-    struct doc d = {"1.0", {r->v, r->n}};
+    struct doc d = {
+        "1.0", {r->v, r->n}
+    };
     return tg_json_encode(&doc_schema, &d, out, err);
 }
 

@@ -46,9 +46,9 @@ struct tg_rollback_query {
     bool deployment_allows;       /* a verified deployment names this H with allow_rollback */
 };
 
-/* May this package run? Yes when nothing is recorded (or the store reset the name); never below F; at or
- * above K with K's H, above K; else only what served last, what served just before it, or by a
- * deployment. @retval TG_E_ROLLBACK err says which rule and the figures */
+/* May this package run? Yes when nothing is recorded (or the store reset the name); never below F;
+ * at or above K with K's H, above K; else only what served last, what served just before it, or by
+ * a deployment. @retval TG_E_ROLLBACK err says which rule and the figures */
 TG_RC tg_rollback_decide(const struct tg_rollback *r, const struct tg_rollback_query *q,
                          struct tg_err *err);
 

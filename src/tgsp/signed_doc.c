@@ -14,7 +14,9 @@ struct envelope {
 #define BODY_FIELD(key, limit)                                                                     \
     {                                                                                              \
         .name = (key), .type = TG_JT_BYTES, .off = offsetof(struct envelope, body),                \
-        .has_off = SIZE_MAX, .min = 2, .max = (limit), .sub = {NULL}                               \
+        .has_off = SIZE_MAX, .min = 2, .max = (limit), .sub = {                                    \
+            NULL                                                                                   \
+        }                                                                                          \
     }
 
 static const struct tg_jfield grant_fields[] = {
@@ -38,19 +40,21 @@ static const struct {
     size_t max;
     struct tg_jschema schema;
 } kinds[TG_DOC_COUNT] = {
-    [TG_DOC_GRANT] = {"grant", TG_LABEL_GRANT, TG_TGSP_DOC_MAX,
-                      TG_J_SCHEMA(struct envelope, grant_fields, TG_J_IGNORE_UNKNOWN)},
-    [TG_DOC_DEPLOYMENT] = {"deployment", TG_LABEL_DEPLOYMENT, TG_TGSP_DOC_MAX,
-                           TG_J_SCHEMA(struct envelope, deployment_fields, TG_J_IGNORE_UNKNOWN)},
-    [TG_DOC_TRUST] = {"trust store", TG_LABEL_TRUST, TG_TRUST_MAX,
-                      TG_J_SCHEMA(struct envelope, trust_fields, TG_J_IGNORE_UNKNOWN)},
+    [TG_DOC_GRANT] = {"grant",       TG_LABEL_GRANT,      TG_TGSP_DOC_MAX,
+                      TG_J_SCHEMA(struct envelope, grant_fields,      TG_J_IGNORE_UNKNOWN)},
+    [TG_DOC_DEPLOYMENT] = {"deployment",  TG_LABEL_DEPLOYMENT, TG_TGSP_DOC_MAX,
+                      TG_J_SCHEMA(struct envelope, deployment_fields, TG_J_IGNORE_UNKNOWN)},
+    [TG_DOC_TRUST] = {"trust store", TG_LABEL_TRUST,      TG_TRUST_MAX,
+                      TG_J_SCHEMA(struct envelope, trust_fields,      TG_J_IGNORE_UNKNOWN)},
 };
 
 enum tg_rc tg_signed_doc_parse(enum tg_doc_kind kind, struct tg_bytes text, const char *name,
                                struct tg_arena *arena, struct tg_signed_doc *out,
                                struct tg_err *err)
 {
-    struct envelope e = {TG_BYTES_NONE, {NULL, 0}};
+    struct envelope e = {
+        TG_BYTES_NONE, {NULL, 0}
+    };
     struct tg_signed_doc d;
     if (text.n > kinds[kind].max)
         return TG_FAIL(err, TG_E_FORMAT, "%s: %s of %zu bytes, at most %zu", name, kinds[kind].what,
@@ -116,7 +120,9 @@ enum tg_rc tg_signed_doc_make(enum tg_doc_kind kind, struct tg_bytes body,
             return TG_FAIL(err, rc, "%s: signing failed", kinds[kind].what);
         n++;
     }
-    struct envelope e = {body, {v, n}};
+    struct envelope e = {
+        body, {v, n}
+    };
     return tg_json_encode(&kinds[kind].schema, &e, out, err);
 }
 
@@ -133,10 +139,11 @@ static enum tg_rc none_known(const struct tg_tgsp_signatures *sigs, struct tg_er
         used += 32;
     }
     ids[used] = '\0';
-    return TG_FAIL(err, TG_E_AUTH,
-                   "signatures: none is by a trusted key (signed by %s%s); check who made this, and "
-                   "trust that key only if it is theirs",
-                   used ? ids : "nobody", sigs->signatures.n > 4 ? " ..." : "");
+    return TG_FAIL(
+        err, TG_E_AUTH,
+        "signatures: none is by a trusted key (signed by %s%s); check who made this, and "
+        "trust that key only if it is theirs",
+        used ? ids : "nobody", sigs->signatures.n > 4 ? " ..." : "");
 }
 
 enum tg_rc tg_entries_verify(const struct tg_tgsp_signatures *sigs, const char *label,
@@ -157,19 +164,19 @@ enum tg_rc tg_entries_verify(const struct tg_tgsp_signatures *sigs, const char *
         enum tg_rc rc = tg_sign_verify(key.pk, tg_bytes_make(m.bytes, m.n), &sig);
         tg_id_hex(v[i].key_id, hex);
         if (rc != TG_OK)
-            return TG_FAIL(err, rc,
-                           "signatures[%zu]: the signature of trusted key %s is not valid for these "
-                           "bytes; get a fresh copy",
-                           i, hex);
+            return TG_FAIL(
+                err, rc,
+                "signatures[%zu]: the signature of trusted key %s is not valid for these "
+                "bytes; get a fresh copy",
+                i, hex);
         out->keys[out->n++] = key;
     }
     return TG_OK;
 }
 
 enum tg_rc tg_entries_verify_some(const struct tg_tgsp_signatures *sigs, const char *label,
-                                  const uint8_t digest[TG_SHA256_LEN],
-                                  const struct tg_trust *trust, struct tg_verified *out,
-                                  struct tg_err *err)
+                                  const uint8_t digest[TG_SHA256_LEN], const struct tg_trust *trust,
+                                  struct tg_verified *out, struct tg_err *err)
 {
     TG_TRY(tg_entries_verify(sigs, label, digest, trust, out, err));
     return out->n ? TG_OK : none_known(sigs, err);
@@ -184,8 +191,8 @@ enum tg_rc tg_signed_doc_verify(enum tg_doc_kind kind, const struct tg_signed_do
                                 const struct tg_trust *trust, unsigned role, struct tg_err *err)
 {
     struct tg_verified verified;
-    TG_TRY(tg_entries_verify_some(&doc->sigs, kinds[kind].label, doc->digest, trust, &verified,
-                                  err));
+    TG_TRY(
+        tg_entries_verify_some(&doc->sigs, kinds[kind].label, doc->digest, trust, &verified, err));
     for (size_t i = 0; i < verified.n; i++)
         if (verified.keys[i].roles & role)
             return TG_OK;

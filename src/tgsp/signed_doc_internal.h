@@ -12,7 +12,7 @@
 enum tg_doc_kind { TG_DOC_GRANT, TG_DOC_DEPLOYMENT, TG_DOC_TRUST, TG_DOC_COUNT };
 
 struct tg_signed_doc {
-    struct tg_bytes body;         /* the signed bytes, in the arena */
+    struct tg_bytes body;          /* the signed bytes, in the arena */
     uint8_t digest[TG_SHA256_LEN]; /* of body */
     struct tg_tgsp_signatures sigs;
 };
@@ -30,8 +30,7 @@ struct tg_signers {
 
 /* Append the document's text. */
 TG_RC tg_signed_doc_make(enum tg_doc_kind kind, struct tg_bytes body,
-                         const struct tg_signers *signers, struct tg_buf *out,
-                         struct tg_err *err);
+                         const struct tg_signers *signers, struct tg_buf *out, struct tg_err *err);
 
 /* The entries whose keys the store knows, all verified. */
 struct tg_verified {

@@ -25,8 +25,8 @@ static enum tg_rc mem_read(void *ctx, const char *name, void *p, size_t n, uint6
 {
     const struct tg_bytes *mem = ctx;
     if (off > mem->n || n > mem->n - off)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: ends at %zu, need %zu bytes at %" PRIu64, name, mem->n,
-                       n, off);
+        return TG_FAIL(err, TG_E_FORMAT, "%s: ends at %zu, need %zu bytes at %" PRIu64, name,
+                       mem->n, n, off);
     memcpy(p, mem->p + off, n);
     return TG_OK;
 }

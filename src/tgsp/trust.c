@@ -46,7 +46,8 @@ static enum tg_rc name_check(const char *s, size_t max, const char *what, struct
 {
     size_t n = strlen(s);
     if (n == 0 || n > max || !tg_utf8_ok(tg_bytes_str(s)))
-        return TG_FAIL(err, TG_E_USAGE, "trust store: %s must be 1 to %zu bytes of UTF-8", what, max);
+        return TG_FAIL(err, TG_E_USAGE, "trust store: %s must be 1 to %zu bytes of UTF-8", what,
+                       max);
     return TG_OK;
 }
 
@@ -55,8 +56,9 @@ static enum tg_rc add_check(const struct tg_trust *t, const struct tg_trust_key 
 {
     char hex[33];
     if (key->roles == 0 || (key->roles & ~(unsigned)TG_ROLE_ALL))
-        return TG_FAIL(err, TG_E_USAGE,
-                       "trust store: a key needs one or more of the roles author, granter, platform");
+        return TG_FAIL(
+            err, TG_E_USAGE,
+            "trust store: a key needs one or more of the roles author, granter, platform");
     if (key->n_models && !(key->roles & TG_ROLE_AUTHOR))
         return TG_FAIL(err, TG_E_USAGE, "trust store: only authors are limited to model names");
     if (t->n_keys >= TG_TRUST_KEYS_MAX || key->n_models > TG_TRUST_MODELS_MAX)
@@ -71,7 +73,8 @@ static enum tg_rc add_check(const struct tg_trust *t, const struct tg_trust_key 
             same_component(t->keys[i].pk, key->pk)) {
             tg_id_hex(tg_sign_pk_id(key->pk), hex);
             return TG_FAIL(err, TG_E_EXISTS,
-                           "trust store: key %s, or one of its component keys, is there already", hex);
+                           "trust store: key %s, or one of its component keys, is there already",
+                           hex);
         }
     return TG_OK;
 }
@@ -130,8 +133,8 @@ const struct tg_trust_number *tg_trust_number_find(const struct tg_trust_numbers
     return NULL;
 }
 
-enum tg_rc tg_trust_number_set(struct tg_trust *t, struct tg_trust_numbers *list,
-                               const char *model, uint64_t n, struct tg_err *err)
+enum tg_rc tg_trust_number_set(struct tg_trust *t, struct tg_trust_numbers *list, const char *model,
+                               uint64_t n, struct tg_err *err)
 {
     TG_TRY(name_check(model, TG_TGSP_NAME_MAX, "a model name", err));
     for (size_t i = 0; i < list->n; i++)
@@ -246,17 +249,18 @@ enum tg_rc tg_trust_succeeds(const struct tg_trust *cur, const struct tg_trust *
     uint64_t count = 0;
     if (next->version <= cur->version)
         return TG_FAIL(err, TG_E_ROLLBACK,
-                       "trust store: version %" PRIu64 " is not newer than %" PRIu64,
-                       next->version, cur->version);
-    TG_TRY(tg_entries_verify(&next->doc.sigs, TG_LABEL_TRUST, next->doc.digest, cur,
-                             &verified, err));
+                       "trust store: version %" PRIu64 " is not newer than %" PRIu64, next->version,
+                       cur->version);
+    TG_TRY(
+        tg_entries_verify(&next->doc.sigs, TG_LABEL_TRUST, next->doc.digest, cur, &verified, err));
     for (size_t i = 0; i < verified.n; i++)
         if ((verified.keys[i].roles & TG_ROLE_AUTHOR) && verified.keys[i].n_models == 0)
             count++;
     if (count < cur->change_threshold)
-        return TG_FAIL(err, TG_E_DENIED,
-                       "trust store: %" PRIu64 " of %" PRIu64 " needed signatures by author keys "
-                       "(without model names) of the store in force; sign it with `tensorguard trust`",
-                       count, cur->change_threshold);
+        return TG_FAIL(
+            err, TG_E_DENIED,
+            "trust store: %" PRIu64 " of %" PRIu64 " needed signatures by author keys "
+            "(without model names) of the store in force; sign it with `tensorguard trust`",
+            count, cur->change_threshold);
     return TG_OK;
 }

@@ -47,11 +47,9 @@ TG_DEFINE_AUTO(struct tg_trust, tg_trust_freep, tg_trust_free);
  * @retval TG_E_LIMIT  @retval TG_E_USAGE no role, unknown role, models without the author role */
 TG_RC tg_trust_add(struct tg_trust *t, const struct tg_trust_key *key, struct tg_err *err);
 /* @retval TG_E_NOTFOUND */
-TG_RC tg_trust_remove(struct tg_trust *t, const uint8_t key_id[TG_SIGN_ID_LEN],
-                      struct tg_err *err);
+TG_RC tg_trust_remove(struct tg_trust *t, const uint8_t key_id[TG_SIGN_ID_LEN], struct tg_err *err);
 /* Signatures needed for packages of `model` (1..16); model NULL: of every name without its own. */
-TG_RC tg_trust_threshold_set(struct tg_trust *t, const char *model, uint64_t n,
-                             struct tg_err *err);
+TG_RC tg_trust_threshold_set(struct tg_trust *t, const char *model, uint64_t n, struct tg_err *err);
 /* Signatures needed for a newer store (1..16; default 1). */
 TG_RC tg_trust_change_threshold_set(struct tg_trust *t, uint64_t n, struct tg_err *err);
 /* Forget a model's rollback record on every device that takes this store (its reset count + 1). */
@@ -70,7 +68,8 @@ uint64_t tg_trust_reset_count(const struct tg_trust *t, const char *model);
 bool tg_trust_may_sign(const struct tg_trust_key *k, const char *model);
 
 /* A .tgtrust file. Load checks form, limits, distinct keys and components; it does not check the
- * signatures: the first store is the operator's word, a newer one goes through tg_trust_succeeds. */
+ * signatures: the first store is the operator's word, a newer one goes through tg_trust_succeeds.
+ */
 TG_RC tg_trust_load(struct tg_bytes text, const char *name, struct tg_trust **out,
                     struct tg_err *err);
 /* Make the file's text: what is in t, as version `version`, signed by each of the keys (0..16; none

@@ -77,8 +77,8 @@ static const struct {
     const char *name;
     unsigned role;
 } roles[] = {
-    {"author", TG_ROLE_AUTHOR},
-    {"granter", TG_ROLE_GRANTER},
+    {"author",   TG_ROLE_AUTHOR  },
+    {"granter",  TG_ROLE_GRANTER },
     {"platform", TG_ROLE_PLATFORM},
 };
 
@@ -92,7 +92,8 @@ static enum tg_rc roles_parse(const struct tg_jlist *list, unsigned *out, struct
             if (strcmp(v[i], roles[r].name) == 0)
                 role = roles[r].role;
         if (!role)
-            return TG_FAIL(err, TG_E_UNSUPPORTED, "roles[%zu]: '%.64s' is not a known role", i, v[i]);
+            return TG_FAIL(err, TG_E_UNSUPPORTED, "roles[%zu]: '%.64s' is not a known role", i,
+                           v[i]);
         if (got & role)
             return TG_FAIL(err, TG_E_FORMAT, "roles[%zu]: '%.64s' stands twice", i, v[i]);
         got |= role;
@@ -117,8 +118,8 @@ static enum tg_rc key_take(struct tg_trust *t, const struct doc_key *k, struct t
     return rc;
 }
 
-static enum tg_rc numbers_take(struct tg_trust *t, struct tg_trust_numbers *list,
-                               const char *model, uint64_t n, struct tg_err *err)
+static enum tg_rc numbers_take(struct tg_trust *t, struct tg_trust_numbers *list, const char *model,
+                               uint64_t n, struct tg_err *err)
 {
     if (tg_trust_number_find(list, model))
         return TG_FAIL(err, TG_E_FORMAT, "model '%.64s' stands twice", model);
@@ -151,8 +152,8 @@ static enum tg_rc body_take(struct tg_trust *t, struct tg_err *err)
     memset(&d, 0, sizeof d);
     TG_TRY(tg_json_decode(&doc_schema, t->doc.body, "trust", t->arena, &d, err));
     if (strcmp(d.tgsp_trust, "1.0") != 0)
-        return TG_FAIL(err, TG_E_UNSUPPORTED, "trust.tgsp_trust: '%.16s' is not known to this reader",
-                       d.tgsp_trust);
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "trust.tgsp_trust: '%.16s' is not known to this reader", d.tgsp_trust);
     TG_TRY(tg_crit_roots(&d.crit, roots, "trust.crit", err));
     TG_TRY(tg_crit_check(&d.crit, "trust.", &doc_schema, t->doc.body, err));
     t->version = d.version;

@@ -1,6 +1,6 @@
 /* Key files, read as each of the four kinds. */
-#include "fuzz_tgsp.h"
 #include "crypto/keyfile.h"
+#include "fuzz_tgsp.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {

@@ -1,5 +1,6 @@
-/* The manifest section. The first 8 bytes of the input are payload_plain_len, the next one selects the chunk size;
- * the rest is the JSON. What is accepted keeps the rules, pair by pair for the paths. */
+/* The manifest section. The first 8 bytes of the input are payload_plain_len, the next one selects
+ * the chunk size; the rest is the JSON. What is accepted keeps the rules, pair by pair for the
+ * paths. */
 #include "fuzz_tgsp.h"
 #include "tgsp/format.h"
 #include "tgsp/path.h"

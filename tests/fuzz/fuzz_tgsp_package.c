@@ -1,4 +1,5 @@
-/* A whole package: inspected by a stranger, its chunks checked; verified by nobody; never a byte of plaintext. */
+/* A whole package: inspected by a stranger, its chunks checked; verified by nobody; never a byte of
+ * plaintext. */
 #include "fuzz_tgsp.h"
 #include "tgsp/package.h"
 

@@ -1,5 +1,5 @@
-/* The rollback record: what is accepted is written and read again as it was, and what it records is never answered with
- * less than the rules say. */
+/* The rollback record: what is accepted is written and read again as it was, and what it records is
+ * never answered with less than the rules say. */
 #include "fuzz_tgsp.h"
 #include "tgsp/rollback.h"
 

@@ -1,4 +1,5 @@
-/* A trust store: what is accepted can be saved and loaded again and says the same; it never succeeds an empty one. */
+/* A trust store: what is accepted can be saved and loaded again and says the same; it never
+ * succeeds an empty one. */
 #include "fuzz_tgsp.h"
 #include "tgsp/trust.h"
 
@@ -18,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (tg_trust_new(&empty) != TG_OK)
         return 0;
     FUZZ_NEED(tg_trust_succeeds(empty, t, &err) != TG_OK);
-    FUZZ_NEED(tg_trust_save(t, tg_trust_version(t), tg_trust_issued_at(t), NULL, 0, &text, &err) == TG_OK);
+    FUZZ_NEED(tg_trust_save(t, tg_trust_version(t), tg_trust_issued_at(t), NULL, 0, &text, &err) ==
+              TG_OK);
     FUZZ_NEED(tg_trust_load(tg_buf_view(&text), "again", &back, &err) == TG_OK);
     FUZZ_NEED(tg_trust_count(t) == tg_trust_count(back));
     for (size_t i = 0; i < tg_trust_count(t); i++) {

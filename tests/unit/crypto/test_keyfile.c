@@ -55,8 +55,8 @@ static void sign_round_trip(const struct fixture *f, struct tg_bytes passphrase)
     struct tg_bytes msg = tg_bytes_str("hello");
     assert_int_equal(tg_sign_sk_to_pem(f->sign, passphrase, &pem), TG_OK);
     assert_int_equal(tg_keyfile_encrypted(tg_buf_view(&pem)), passphrase.p != NULL);
-    assert_int_equal(
-        tg_sign_sk_from_pem(tg_buf_view(&pem), "k.priv", passphrase, &back, &err), TG_OK);
+    assert_int_equal(tg_sign_sk_from_pem(tg_buf_view(&pem), "k.priv", passphrase, &back, &err),
+                     TG_OK);
     assert_int_equal(tg_sign(back, msg, false, &sig), TG_OK);
     assert_int_equal(tg_sign_verify(tg_sign_sk_pk(f->sign), msg, &sig), TG_OK);
 }
@@ -191,12 +191,9 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sign_round_trip),
-        cmocka_unit_test(test_kem_round_trip),
-        cmocka_unit_test(test_public_round_trip),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_truncated_everywhere),
-        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_sign_round_trip),      cmocka_unit_test(test_kem_round_trip),
+        cmocka_unit_test(test_public_round_trip),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_truncated_everywhere), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

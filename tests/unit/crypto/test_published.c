@@ -1,4 +1,5 @@
-/* Published vectors through the library in use: NIST ACVP, Wycheproof, RFCs (tests/vectors/published). */
+/* Published vectors through the library in use: NIST ACVP, Wycheproof, RFCs
+ * (tests/vectors/published). */
 #include "vectors.h"
 
 #include <openssl/core_names.h>
@@ -27,7 +28,8 @@ static EVP_PKEY *raw_private(const char *type, struct tg_bytes b)
     return EVP_PKEY_new_raw_private_key_ex(NULL, type, NULL, b.p, b.n);
 }
 
-/* ---- AEAD ------------------------------------------------------------------------------------------- */
+/* ---- AEAD
+ * ------------------------------------------------------------------------------------------- */
 
 static void aead_block(struct vec *v, enum tg_aead suite, bool valid)
 {
@@ -47,8 +49,8 @@ static void aead_block(struct vec *v, enum tg_aead suite, bool valid)
         assert_true(same(whole, out, msg.n + 16));
         /* in place, and again with the same context */
         memcpy(out, msg.p, msg.n);
-        assert_int_equal(
-            tg_aead_seal(a, vec_hex(v, "iv").p, aad, tg_bytes_make(out, msg.n), out), TG_OK);
+        assert_int_equal(tg_aead_seal(a, vec_hex(v, "iv").p, aad, tg_bytes_make(out, msg.n), out),
+                         TG_OK);
         assert_true(same(whole, out, msg.n + 16));
     } else {
         for (size_t i = 0; i < ct.n; i++)
@@ -72,7 +74,8 @@ static void test_aead(void **state)
     aead_file("wycheproof_aes_256_gcm.txt", TG_AEAD_AES_256_GCM);
 }
 
-/* ---- KDF, MAC --------------------------------------------------------------------------------------- */
+/* ---- KDF, MAC
+ * --------------------------------------------------------------------------------------- */
 
 static void hkdf_block(struct vec *v)
 {
@@ -97,13 +100,15 @@ static void test_hkdf_hmac(void **state)
         assert_int_equal(same(vec_hex(&v, "tag"), mac, 32), vec_is(&v, "result", "valid"));
     }
     vec_close(&v);
-    assert_int_equal(tg_hkdf_sha256(TG_BYTES_NONE, TG_BYTES_NONE, TG_BYTES_NONE, mac, 0), TG_E_LIMIT);
-    assert_int_equal(tg_hkdf_sha256(TG_BYTES_NONE, TG_BYTES_NONE, TG_BYTES_NONE, mac,
-                                    TG_HKDF_MAX + 1),
+    assert_int_equal(tg_hkdf_sha256(TG_BYTES_NONE, TG_BYTES_NONE, TG_BYTES_NONE, mac, 0),
                      TG_E_LIMIT);
+    assert_int_equal(
+        tg_hkdf_sha256(TG_BYTES_NONE, TG_BYTES_NONE, TG_BYTES_NONE, mac, TG_HKDF_MAX + 1),
+        TG_E_LIMIT);
 }
 
-/* ---- X25519, Ed25519 -------------------------------------------------------------------------------- */
+/* ---- X25519, Ed25519
+ * -------------------------------------------------------------------------------- */
 
 /* Our own rule on top: an all-zero secret is refused. */
 static void x25519_block(struct vec *v)
@@ -183,7 +188,8 @@ static void test_rfc(void **state)
     vec_close(&v);
 }
 
-/* ---- ML-KEM-768 ------------------------------------------------------------------------------------- */
+/* ---- ML-KEM-768
+ * ------------------------------------------------------------------------------------- */
 
 static EVP_PKEY *mlkem_from(struct tg_bytes d, struct tg_bytes z)
 {
@@ -250,9 +256,11 @@ static void test_mlkem_wycheproof(void **state)
     vec_close(&v);
 }
 
-/* ---- ML-DSA-65 -------------------------------------------------------------------------------------- */
+/* ---- ML-DSA-65
+ * -------------------------------------------------------------------------------------- */
 
-/* ACVP's signatures of this version are over the internal interface: no domain separation before M. */
+/* ACVP's signatures of this version are over the internal interface: no domain separation before M.
+ */
 static void raw_params(OSSL_PARAM p[3], int *zero, int *one)
 {
     p[0] = OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_MESSAGE_ENCODING, zero);
@@ -328,10 +336,14 @@ static void test_mldsa_wycheproof(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rfc),           cmocka_unit_test(test_aead),
-        cmocka_unit_test(test_hkdf_hmac),     cmocka_unit_test(test_x25519),
-        cmocka_unit_test(test_ed25519),       cmocka_unit_test(test_mlkem_acvp),
-        cmocka_unit_test(test_mlkem_wycheproof), cmocka_unit_test(test_mldsa_acvp),
+        cmocka_unit_test(test_rfc),
+        cmocka_unit_test(test_aead),
+        cmocka_unit_test(test_hkdf_hmac),
+        cmocka_unit_test(test_x25519),
+        cmocka_unit_test(test_ed25519),
+        cmocka_unit_test(test_mlkem_acvp),
+        cmocka_unit_test(test_mlkem_wycheproof),
+        cmocka_unit_test(test_mldsa_acvp),
         cmocka_unit_test(test_mldsa_wycheproof),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

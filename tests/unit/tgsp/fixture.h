@@ -40,7 +40,8 @@ struct tg_buf fx_read(const char *path);
 
 /* Defaults: author signs, for device, model "m", sequence 7, version "1", no inputs digest. */
 struct tg_tgsp_build fx_build_spec(struct fx *f, const struct tg_tgsp_inputs *in);
-/* Build from the folder f->dir/name with the spec's changes made by `edit` (may be NULL); the bytes. */
+/* Build from the folder f->dir/name with the spec's changes made by `edit` (may be NULL); the
+ * bytes. */
 struct tg_buf fx_build(struct fx *f, const char *inputs,
                        void (*edit)(struct fx *f, struct tg_tgsp_build *b));
 

@@ -1,7 +1,7 @@
 /* Writes the fixed packages and documents of tests/vectors/packages (see its README):
  *     make_packages DIR
- * Keys, package ids, salts and file keys come from a counter, so a package is the same each time; the
- * documents' ML-DSA signatures are hedged, so those files differ from run to run. */
+ * Keys, package ids, salts and file keys come from a counter, so a package is the same each time;
+ * the documents' ML-DSA signatures are hedged, so those files differ from run to run. */
 #include <stdio.h>
 #include <string.h>
 
@@ -48,16 +48,24 @@ static struct tg_buf package(struct fx *f, const struct tg_tgsp_inputs *in, enum
     struct fx_rng seed;
     struct tg_rng rng = fx_rng_init(&seed, tg_aead_name(aead));
     struct tg_tgsp_build b = fx_build_spec(f, in);
-    static struct tg_jpair meta[] = {{"licence", "none"}, {"größe", "klein"}};
+    static struct tg_jpair meta[] = {
+        {"licence", "none" },
+        {"größe", "klein"}
+    };
     static const char *fleets[] = {"fleet-a", "fleet-b"};
-    b.model = (struct tg_tgsp_model){.name = "vector",
-                                     .version = "1.0",
-                                     .sequence = 1000,
-                                     .floor = 900,
-                                     .format = TG_MODEL_OTHER,
-                                     .metadata = {meta, 2}};
+    b.model = (struct tg_tgsp_model){
+        .name = "vector",
+        .version = "1.0",
+        .sequence = 1000,
+        .floor = 900,
+        .format = TG_MODEL_OTHER,
+        .metadata = {meta, 2}
+    };
     b.validity = (struct tg_tgsp_validity){FX_NOW - 86400, FX_NOW + 86400, true, true};
-    b.constraints = (struct tg_tgsp_constraints){{fleets, 2}, "0.1.0"};
+    b.constraints = (struct tg_tgsp_constraints){
+        {fleets, 2},
+        "0.1.0"
+    };
     b.provenance = tg_bytes_str("{\"tool\":\"make_packages\"}");
     b.aead = aead;
     b.rng = &rng;
@@ -101,7 +109,7 @@ static void documents(struct fx *f, const struct tg_buf *pkg, const char *dir)
     assert_ok(tg_tgsp_admit(p, &policy, &err));
     assert_ok(tg_tgsp_unwrap(p, f->device, &err));
     struct tg_grant_spec spec = {tg_kem_sk_pk(f->other), f->author, FX_NOW, FX_NOW - 60,
-                                 FX_NOW + 3600, NULL};
+                                 FX_NOW + 3600,          NULL};
     assert_ok(tg_grant_make(p, &spec, &b, &err));
     save(dir, "other.tgrant", &b);
     tg_buf_clear(&b);
@@ -115,9 +123,8 @@ static void documents(struct fx *f, const struct tg_buf *pkg, const char *dir)
     assert_ok(tg_deployment_make(&d, f->platform, &b, &err));
     save(dir, "deployment.tgdeploy", &b);
     tg_buf_clear(&b);
-    struct tg_trust_key platform = {.pk = tg_sign_sk_pk(f->platform),
-                                    .label = "platform",
-                                    .roles = TG_ROLE_PLATFORM};
+    struct tg_trust_key platform = {
+        .pk = tg_sign_sk_pk(f->platform), .label = "platform", .roles = TG_ROLE_PLATFORM};
     assert_ok(tg_trust_add(trust, &platform, &err));
     const struct tg_sign_sk *by[] = {f->author};
     assert_ok(tg_trust_save(trust, 2, FX_NOW, by, 1, &b, &err));

@@ -1,5 +1,5 @@
-/* One fault each: every bit, every border, every lie about a length. None opens, none crashes, and the error
- * is the one that says what is wrong. */
+/* One fault each: every bit, every border, every lie about a length. None opens, none crashes, and
+ * the error is the one that says what is wrong. */
 #include "fixture.h"
 
 #include <stdio.h>
@@ -117,8 +117,8 @@ static void test_trailing(void **state)
 static void test_lying_lengths(void **state)
 {
     struct tg_err err = TG_ERR_INIT;
-    const uint64_t lies[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_C(1) << 42,
-                             UINT64_C(1) << 63, UINT64_MAX};
+    const uint64_t lies[] = {
+        0, 1, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_C(1) << 42, UINT64_C(1) << 63, UINT64_MAX};
     uint64_t pos = TG_TGSP_MAGIC_LEN;
     for (int s = 0; s < TG_TGSP_SEC_COUNT; s++) {
         unsigned k = s == TG_TGSP_SEC_PAYLOAD ? 8 : 4;
@@ -151,7 +151,8 @@ static void test_versions(void **state)
     small.data[0] = 'T';
 }
 
-/* ---- faults that an author could sign: the package is put together again and signed afresh ---------- */
+/* ---- faults that an author could sign: the package is put together again and signed afresh
+ * ---------- */
 
 /* Sections as text, to be changed and signed. */
 struct parts {
@@ -230,7 +231,9 @@ static struct tg_buf together(struct parts *x, const struct tg_sign_sk *sk)
     assert_ok(tg_sign(sk, tg_bytes_make(m.bytes, m.n), false, &sig));
     memcpy(e.sig_classic, sig.classic, sizeof e.sig_classic);
     memcpy(e.sig_pqc, sig.pqc, sizeof e.sig_pqc);
-    struct tg_tgsp_signatures sigs = {{&e, 1}};
+    struct tg_tgsp_signatures sigs = {
+        {&e, 1}
+    };
     tg_buf_clear(&x->sec[TG_TGSP_SEC_SIGNATURES]);
     assert_ok(tg_tgsp_signatures_encode(&sigs, &x->sec[TG_TGSP_SEC_SIGNATURES], &err));
     assert_ok(tg_buf_append(&out, TG_TGSP_MAGIC, TG_TGSP_MAGIC_LEN));
@@ -255,70 +258,74 @@ struct fault {
 #define MAN TG_TGSP_SEC_MANIFEST
 
 static const struct fault faults[] = {
-    {HDR, "\"tgsp\":\"1.0\"", "\"tgsp\":\"1.1\"", TG_E_UNSUPPORTED, "header.tgsp"},
-    {HDR, "chacha20-poly1305", "chacha20-poly1304", TG_E_UNSUPPORTED, "header.aead"},
-    {HDR, "x25519-ml-kem-768", "x25519", TG_E_UNSUPPORTED, "header.kem"},
-    {HDR, "ed25519-ml-dsa-65", "ed25519", TG_E_UNSUPPORTED, "header.sig"},
-    {HDR, "sha-256", "sha-512", TG_E_UNSUPPORTED, "header.hash"},
-    {HDR, "\"crit\":[]", "\"crit\":[\"header.new\"]", TG_E_FORMAT, "does not exist"},
-    {HDR, "\"crit\":[]", "\"crit\":[\"header.new\"],\"new\":1", TG_E_UNSUPPORTED, "header.new"},
-    {HDR, "\"crit\":[]", "\"crit\":[\"manifest.new\"]", TG_E_FORMAT, "manifest.new"},
-    {HDR, "\"crit\":[]", "\"crit\":[\"header.aead\",\"header.aead\"]", TG_E_FORMAT, "twice"},
-    {HDR, "\"crit\":[]", "\"crit\":[\"payload.x\"]", TG_E_UNSUPPORTED, "payload.x"},
-    {HDR, "\"crit\":[]", "\"crit\":[\"header.\"]", TG_E_FORMAT, "dotted"},
-    {HDR, "\"crit\":[]", "\"crit\":null", TG_E_FORMAT, "header.crit"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"crit\":[]", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"cri\\u0074\":[]", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]", TG_E_FORMAT, "deep"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":-1", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":1.0", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":1e3", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":9007199254740992", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":\"\\u0000\"", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":\"\\ud800\"", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "\"crit\":[]} ,{", TG_E_FORMAT, "header"},
-    {HDR, "\"crit\":[]", "", TG_E_FORMAT, "header"},
-    {HDR, "{\"tgsp\"", "\xef\xbb\xbf{\"tgsp\"", TG_E_FORMAT, "header"},
-    {HDR, "\"chunk_size\":1048576", "\"chunk_size\":1048575", TG_E_FORMAT, "chunk_size"},
-    {HDR, "\"chunk_size\":1048576", "\"chunk_size\":33554432", TG_E_FORMAT, "chunk_size"},
-    {HDR, "\"chunk_size\":1048576", "\"chunk_size\":0", TG_E_FORMAT, "chunk_size"},
-    {HDR, "\"payload_plain_len\":4101", "\"payload_plain_len\":4102", TG_E_FORMAT, "payload"},
-    {HDR, "\"payload_plain_len\":4101", "\"payload_plain_len\":9007199254740991", TG_E_FORMAT,
-     "payload_plain_len"},
-    {HDR, "\"created_at\":\"2026", "\"created_at\":\"2026-", TG_E_FORMAT, "created_at"},
-    {HDR, "\"created_at\":\"2026-02-02T", "\"created_at\":\"2026-02-30T", TG_E_FORMAT, "created_at"},
-    {MAN, "\"name\":\"m\"", "\"name\":\"\"", TG_E_FORMAT, "manifest.model.name"},
-    {MAN, "\"name\":\"m\"", "\"name\":7", TG_E_FORMAT, "manifest.model.name"},
-    {MAN, "\"sequence\":7", "\"sequence\":7,\"floor\":8", TG_E_FORMAT, "floor"},
-    {MAN, "\"format\":\"other\"", "\"format\":\"exe\"", TG_E_FORMAT, "manifest.model.format"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"../a\"", TG_E_FORMAT, "'.' or '..'"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"/a\"", TG_E_FORMAT, "empty segment"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"a\\\\b\"", TG_E_FORMAT, "backslash"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"a\\n\"", TG_E_FORMAT, "control"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"c\"", TG_E_FORMAT, "byte order"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"b\"", TG_E_FORMAT, "byte order"},
-    {MAN, "\"path\":\"a\"", "\"path\":\"B\"", TG_E_FORMAT, "collide"},
-    {MAN, "\"offset\":4096", "\"offset\":4097", TG_E_FORMAT, "offset"},
-    {MAN, "\"offset\":4096", "\"offset\":0", TG_E_FORMAT, "offset"},
-    {MAN, "\"size\":5,\"offset\":4096", "\"size\":6,\"offset\":4096", TG_E_FORMAT, "manifest.files"},
-    {MAN, "\"size\":5,\"offset\":4096", "\"size\":4,\"offset\":4096", TG_E_FORMAT, "manifest.files"},
-    {MAN, "\"size\":5", "\"size\":9007199254740991", TG_E_FORMAT, "manifest.files"},
-    {MAN, "\"chunks\":1", "\"chunks\":2", TG_E_FORMAT, "manifest.payload.chunks"},
-    {MAN, "\"chunk_digests\":\"", "\"chunk_digests\":\"AAAA", TG_E_FORMAT, "chunk_digests"},
-    {MAN, "\"payload\":{", "\"validity\":{\"until\":1},\"payload\":{", TG_E_FORMAT, "until"},
-    {MAN, "\"payload\":{", "\"constraints\":{\"gpu\":1},\"payload\":{", TG_E_FORMAT, "gpu"},
-    {MAN, "\"payload\":{", "\"constraints\":{\"fleets\":[]},\"payload\":{", TG_E_FORMAT, "fleets"},
-    {MAN, "\"payload\":{", "\"constraints\":{\"min_agent\":\"01.0.0\"},\"payload\":{", TG_E_FORMAT,
-     "min_agent"},
-    {MAN, "\"payload\":{", "\"provenance\":[],\"payload\":{", TG_E_FORMAT, "provenance"},
-    {MAN, "{\"model\"", "[{\"model\"", TG_E_FORMAT, "manifest"},
-    {TG_TGSP_SEC_RECIPIENTS, "\"recipients\":[", "\"recipients\":[],\"r\":[", TG_E_FORMAT,
-     "recipients"},
-    /* well signed, well formed, but not what the file key was committed to */
-    {MAN, "\"size\":5,\"offset\":0", "\"size\":6,\"offset\":0", TG_E_AUTH, "key_commitment"},
-    {MAN, "\"version\":\"1\"", "\"version\":\"2\"", TG_E_AUTH, "key_commitment"},
-    {HDR, "\"crit\":[]", "\"crit\":[],\"x\":1", TG_OK, ""},
-    {HDR, "\"crit\":[]", "\"crit\":[\"header.aead\"]", TG_OK, ""},
+    {HDR,                    "\"tgsp\":\"1.0\"",             "\"tgsp\":\"1.1\"",                                         TG_E_UNSUPPORTED, "header.tgsp"            },
+    {HDR,                    "chacha20-poly1305",            "chacha20-poly1304",                                        TG_E_UNSUPPORTED, "header.aead"            },
+    {HDR,                    "x25519-ml-kem-768",            "x25519",                                                   TG_E_UNSUPPORTED, "header.kem"             },
+    {HDR,                    "ed25519-ml-dsa-65",            "ed25519",                                                  TG_E_UNSUPPORTED, "header.sig"             },
+    {HDR,                    "sha-256",                      "sha-512",                                                  TG_E_UNSUPPORTED, "header.hash"            },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"header.new\"]",                                TG_E_FORMAT,      "does not exist"         },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"header.new\"],\"new\":1",                      TG_E_UNSUPPORTED, "header.new"             },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"manifest.new\"]",                              TG_E_FORMAT,      "manifest.new"           },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"header.aead\",\"header.aead\"]",               TG_E_FORMAT,      "twice"                  },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"payload.x\"]",                                 TG_E_UNSUPPORTED, "payload.x"              },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"header.\"]",                                   TG_E_FORMAT,      "dotted"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":null",                                            TG_E_FORMAT,      "header.crit"            },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"crit\":[]",                                  TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"cri\\u0074\":[]",                            TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]",      TG_E_FORMAT,
+     "deep"                                                                                                                                                         },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":-1",                                     TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":1.0",                                    TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":1e3",                                    TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":9007199254740992",                       TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":\"\\u0000\"",                            TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":\"\\ud800\"",                            TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[]} ,{",                                          TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"crit\":[]",                  "",                                                         TG_E_FORMAT,      "header"                 },
+    {HDR,                    "{\"tgsp\"",                    "\xef\xbb\xbf{\"tgsp\"",                                    TG_E_FORMAT,      "header"                 },
+    {HDR,                    "\"chunk_size\":1048576",       "\"chunk_size\":1048575",                                   TG_E_FORMAT,      "chunk_size"             },
+    {HDR,                    "\"chunk_size\":1048576",       "\"chunk_size\":33554432",                                  TG_E_FORMAT,      "chunk_size"             },
+    {HDR,                    "\"chunk_size\":1048576",       "\"chunk_size\":0",                                         TG_E_FORMAT,      "chunk_size"             },
+    {HDR,                    "\"payload_plain_len\":4101",   "\"payload_plain_len\":4102",                               TG_E_FORMAT,      "payload"                },
+    {HDR,                    "\"payload_plain_len\":4101",   "\"payload_plain_len\":9007199254740991",                   TG_E_FORMAT,
+     "payload_plain_len"                                                                                                                                            },
+    {HDR,                    "\"created_at\":\"2026",        "\"created_at\":\"2026-",                                   TG_E_FORMAT,      "created_at"             },
+    {HDR,                    "\"created_at\":\"2026-02-02T", "\"created_at\":\"2026-02-30T",                             TG_E_FORMAT,
+     "created_at"                                                                                                                                                   },
+    {MAN,                    "\"name\":\"m\"",               "\"name\":\"\"",                                            TG_E_FORMAT,      "manifest.model.name"    },
+    {MAN,                    "\"name\":\"m\"",               "\"name\":7",                                               TG_E_FORMAT,      "manifest.model.name"    },
+    {MAN,                    "\"sequence\":7",               "\"sequence\":7,\"floor\":8",                               TG_E_FORMAT,      "floor"                  },
+    {MAN,                    "\"format\":\"other\"",         "\"format\":\"exe\"",                                       TG_E_FORMAT,      "manifest.model.format"  },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"../a\"",                                        TG_E_FORMAT,      "'.' or '..'"            },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"/a\"",                                          TG_E_FORMAT,      "empty segment"          },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"a\\\\b\"",                                      TG_E_FORMAT,      "backslash"              },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"a\\n\"",                                        TG_E_FORMAT,      "control"                },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"c\"",                                           TG_E_FORMAT,      "byte order"             },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"b\"",                                           TG_E_FORMAT,      "byte order"             },
+    {MAN,                    "\"path\":\"a\"",               "\"path\":\"B\"",                                           TG_E_FORMAT,      "collide"                },
+    {MAN,                    "\"offset\":4096",              "\"offset\":4097",                                          TG_E_FORMAT,      "offset"                 },
+    {MAN,                    "\"offset\":4096",              "\"offset\":0",                                             TG_E_FORMAT,      "offset"                 },
+    {MAN,                    "\"size\":5,\"offset\":4096",   "\"size\":6,\"offset\":4096",                               TG_E_FORMAT,
+     "manifest.files"                                                                                                                                               },
+    {MAN,                    "\"size\":5,\"offset\":4096",   "\"size\":4,\"offset\":4096",                               TG_E_FORMAT,
+     "manifest.files"                                                                                                                                               },
+    {MAN,                    "\"size\":5",                   "\"size\":9007199254740991",                                TG_E_FORMAT,      "manifest.files"         },
+    {MAN,                    "\"chunks\":1",                 "\"chunks\":2",                                             TG_E_FORMAT,      "manifest.payload.chunks"},
+    {MAN,                    "\"chunk_digests\":\"",         "\"chunk_digests\":\"AAAA",                                 TG_E_FORMAT,      "chunk_digests"          },
+    {MAN,                    "\"payload\":{",                "\"validity\":{\"until\":1},\"payload\":{",                 TG_E_FORMAT,      "until"                  },
+    {MAN,                    "\"payload\":{",                "\"constraints\":{\"gpu\":1},\"payload\":{",                TG_E_FORMAT,      "gpu"                    },
+    {MAN,                    "\"payload\":{",                "\"constraints\":{\"fleets\":[]},\"payload\":{",            TG_E_FORMAT,      "fleets"                 },
+    {MAN,                    "\"payload\":{",                "\"constraints\":{\"min_agent\":\"01.0.0\"},\"payload\":{", TG_E_FORMAT,
+     "min_agent"                                                                                                                                                    },
+    {MAN,                    "\"payload\":{",                "\"provenance\":[],\"payload\":{",                          TG_E_FORMAT,      "provenance"             },
+    {MAN,                    "{\"model\"",                   "[{\"model\"",                                              TG_E_FORMAT,      "manifest"               },
+    {TG_TGSP_SEC_RECIPIENTS, "\"recipients\":[",             "\"recipients\":[],\"r\":[",                                TG_E_FORMAT,
+     "recipients"                                                                                                                                                   },
+ /* well signed, well formed, but not what the file key was committed to */
+    {MAN,                    "\"size\":5,\"offset\":0",      "\"size\":6,\"offset\":0",                                  TG_E_AUTH,        "key_commitment"         },
+    {MAN,                    "\"version\":\"1\"",            "\"version\":\"2\"",                                        TG_E_AUTH,        "key_commitment"         },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[],\"x\":1",                                      TG_OK,            ""                       },
+    {HDR,                    "\"crit\":[]",                  "\"crit\":[\"header.aead\"]",                               TG_OK,            ""                       },
 };
 
 static void test_signed_faults(void **state)
@@ -331,13 +338,15 @@ static void test_signed_faults(void **state)
         struct tg_buf pkg = together(&x, f->author);
         enum tg_rc rc = fx_open_all(tg_buf_view(&pkg), trust, f->device, NULL, &err);
         if (rc != faults[i].rc || !strstr(err.msg, faults[i].text))
-            fail_msg("'%s' -> '%s': %s, '%s'", faults[i].from, faults[i].to, tg_rc_name(rc), err.msg);
+            fail_msg("'%s' -> '%s': %s, '%s'", faults[i].from, faults[i].to, tg_rc_name(rc),
+                     err.msg);
         tg_buf_done(&pkg);
         parts_done(&x);
     }
 }
 
-/* ---- keys and signatures ------------------------------------------------------------------------------ */
+/* ---- keys and signatures
+ * ------------------------------------------------------------------------------ */
 
 static struct tg_tgsp_signatures sigs_of(const struct parts *x, struct tg_arena *a)
 {
@@ -486,7 +495,8 @@ static void test_recipient_blocks(void **state)
         struct tg_tgsp_recipient v[2];
         struct parts x = parts_of(&small);
         assert_ok(tg_arena_new(1 << 20, &a));
-        assert_ok(tg_tgsp_recipients_decode(tg_buf_view(&x.sec[TG_TGSP_SEC_RECIPIENTS]), a, &r, &err));
+        assert_ok(
+            tg_tgsp_recipients_decode(tg_buf_view(&x.sec[TG_TGSP_SEC_RECIPIENTS]), a, &r, &err));
         block_damage(f, &r, v, kind);
         tg_buf_clear(&x.sec[TG_TGSP_SEC_RECIPIENTS]);
         assert_ok(tg_tgsp_recipients_encode(&r, &x.sec[TG_TGSP_SEC_RECIPIENTS], &err));
@@ -503,12 +513,12 @@ static void test_recipient_blocks(void **state)
 static void test_low_order_shares(void **state)
 {
     static const uint8_t points[][32] = {
-        {0},
-        {1},
-        {0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3,
+        {0    },
+        {     1   },
+        { 0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3,
          0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32,
          0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00},
-        {0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1,
+        { 0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1,
          0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c,
          0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57},
     };
@@ -533,16 +543,11 @@ static void test_low_order_shares(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_cut_everywhere),
-        cmocka_unit_test(test_trailing),
-        cmocka_unit_test(test_lying_lengths),
-        cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_signed_faults),
-        cmocka_unit_test(test_signature_halves),
-        cmocka_unit_test(test_signature_malleability),
-        cmocka_unit_test(test_wrong_key),
-        cmocka_unit_test(test_recipient_blocks),
+        cmocka_unit_test(test_every_bit),        cmocka_unit_test(test_cut_everywhere),
+        cmocka_unit_test(test_trailing),         cmocka_unit_test(test_lying_lengths),
+        cmocka_unit_test(test_versions),         cmocka_unit_test(test_signed_faults),
+        cmocka_unit_test(test_signature_halves), cmocka_unit_test(test_signature_malleability),
+        cmocka_unit_test(test_wrong_key),        cmocka_unit_test(test_recipient_blocks),
         cmocka_unit_test(test_low_order_shares),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,5 +1,5 @@
-/* Every allocation, read, write, fsync and rename fails once, and from then on: the right code, nothing of the
- * plaintext, no file left behind, and (under the address sanitizer) no leak. */
+/* Every allocation, read, write, fsync and rename fails once, and from then on: the right code,
+ * nothing of the plaintext, no file left behind, and (under the address sanitizer) no leak. */
 #include "fixture.h"
 
 #include <dirent.h>
@@ -113,7 +113,8 @@ static enum tg_rc try_grant(struct fx *f, struct tg_err *err)
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = unwrapped(f, &src, err);
     if (!p)
         return err->rc;
-    struct tg_grant_spec spec = {tg_kem_sk_pk(f->other), f->author, FX_NOW, FX_NOW, FX_NOW + 9, NULL};
+    struct tg_grant_spec spec = {
+        tg_kem_sk_pk(f->other), f->author, FX_NOW, FX_NOW, FX_NOW + 9, NULL};
     TG_TRY(tg_grant_make(p, &spec, &text, err));
     TG_TRY(tg_grant_decode(tg_buf_view(&text), "g", &g, err));
     return tg_tgsp_unwrap_grant(p, g, trust, FX_NOW, f->other, err);
@@ -143,7 +144,8 @@ static void sweep_memory(struct fx *f, attempt *fn, const char *what)
             enum tg_rc rc = fn(f, &e);
             tg_mem_fault_set(0, 0);
             if (rc != TG_E_NOMEM)
-                fail_msg("%s: allocation %d of %d: %s '%s'", what, (int)i, (int)n, tg_rc_name(rc), e.msg);
+                fail_msg("%s: allocation %d of %d: %s '%s'", what, (int)i, (int)n, tg_rc_name(rc),
+                         e.msg);
             assert_int_equal(entries(f, "work"), 0);
         }
     assert_ok(fn(f, &err));
@@ -186,10 +188,11 @@ static void sweep_io(struct fx *f, attempt *fn, enum tg_io_op op, int errnum)
         enum tg_rc rc = fn(f, &e);
         tg_io_fault_set(op, 0, 0);
         if (rc != TG_E_IO)
-            fail_msg("op %d, call %d of %d: %s '%s'", (int)op, (int)i, (int)n, tg_rc_name(rc), e.msg);
+            fail_msg("op %d, call %d of %d: %s '%s'", (int)op, (int)i, (int)n, tg_rc_name(rc),
+                     e.msg);
         assert_non_null(strstr(e.msg, strerror(errnum)));
-        /* The last fsync is the folder's, after the rename: the file is there and whole, but a power cut might
-         * take it back, which is what the error says. */
+        /* The last fsync is the folder's, after the rename: the file is there and whole, but a
+         * power cut might take it back, which is what the error says. */
         if (op == TG_IO_SYNC && i == n) {
             TG_AUTO(tg_buf_done) struct tg_buf whole = fx_read(fx_path(f, "work/b.tgsp"));
             assert_ok(fx_open_all(tg_buf_view(&whole), trust, f->device, NULL, &err));

@@ -64,7 +64,8 @@ static void small_chunks_gcm_digest(struct fx *f, struct tg_tgsp_build *b)
 static void check_plain(const struct tg_buf *plain)
 {
     uint8_t *a = pattern(100, 1), *w = pattern(300000, 2);
-    assert_int_equal(plain->n, 307200); /* weights at 4096, the empty file at the next 4096 after them */
+    assert_int_equal(plain->n,
+                     307200); /* weights at 4096, the empty file at the next 4096 after them */
     assert_memory_equal(plain->data, a, 100);
     assert_memory_equal(plain->data + 4096, w, 300000);
     for (size_t i = 100; i < 4096; i++)
@@ -166,7 +167,8 @@ static void same_file(const struct fx *f, const char *a, const char *b)
     assert_true(tg_bytes_eq(tg_buf_view(&x), tg_buf_view(&y)));
 }
 
-static struct tg_tgsp *unwrapped(struct fx *f, const struct tg_src *src, const struct tg_trust *trust)
+static struct tg_tgsp *unwrapped(struct fx *f, const struct tg_src *src,
+                                 const struct tg_trust *trust)
 {
     struct tg_err err = TG_ERR_INIT;
     struct tg_tgsp *p = NULL;
@@ -405,25 +407,20 @@ static void test_cosign(void **state)
     /* a damaged payload is not signed */
     co.data[co.n - 20000] ^= 1;
     co_view = tg_buf_view(&co);
-    assert_int_not_equal(tg_tgsp_cosign(&src, f->stranger, fx_path(f, "no.tgsp"), false, &err), TG_OK);
+    assert_int_not_equal(tg_tgsp_cosign(&src, f->stranger, fx_path(f, "no.tgsp"), false, &err),
+                         TG_OK);
     assert_int_not_equal(access(fx_path(f, "no.tgsp"), F_OK), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_extract),
-        cmocka_unit_test(test_inputs_digest),
-        cmocka_unit_test(test_same_seed_same_bytes),
-        cmocka_unit_test(test_no_files),
-        cmocka_unit_test(test_inspect_is_a_dead_end),
-        cmocka_unit_test(test_scan_refuses),
-        cmocka_unit_test(test_input_changes),
-        cmocka_unit_test(test_build_refuses),
-        cmocka_unit_test(test_cosign),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_stream),        cmocka_unit_test(test_extract),
+        cmocka_unit_test(test_inputs_digest), cmocka_unit_test(test_same_seed_same_bytes),
+        cmocka_unit_test(test_no_files),      cmocka_unit_test(test_inspect_is_a_dead_end),
+        cmocka_unit_test(test_scan_refuses),  cmocka_unit_test(test_input_changes),
+        cmocka_unit_test(test_build_refuses), cmocka_unit_test(test_cosign),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

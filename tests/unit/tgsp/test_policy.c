@@ -6,7 +6,8 @@
 #include "base/mem.h"
 #include "tgsp/grant.h"
 
-static struct tg_buf pkg; /* valid FX_NOW-10 .. FX_NOW+10, fleets a and b, agent 1.2.3, sequence 7, floor 3 */
+static struct tg_buf
+    pkg; /* valid FX_NOW-10 .. FX_NOW+10, fleets a and b, agent 1.2.3, sequence 7, floor 3 */
 static struct tg_trust *trust;
 
 static void edit(struct fx *f, struct tg_tgsp_build *b)
@@ -14,7 +15,10 @@ static void edit(struct fx *f, struct tg_tgsp_build *b)
     static const char *fleets[] = {"a", "b"};
     (void)f;
     b->validity = (struct tg_tgsp_validity){FX_NOW - 10, FX_NOW + 10, true, true};
-    b->constraints = (struct tg_tgsp_constraints){{fleets, 2}, "1.2.3"};
+    b->constraints = (struct tg_tgsp_constraints){
+        {fleets, 2},
+        "1.2.3"
+    };
     b->model.floor = 3;
 }
 
@@ -56,21 +60,21 @@ static void test_times_and_constraints(void **state)
         enum tg_rc rc;
         const char *text;
     } rows[] = {
-        {{.check_time = true, .now = FX_NOW}, TG_OK, ""},
-        {{.check_time = true, .now = FX_NOW - 10}, TG_OK, ""},
-        {{.check_time = true, .now = FX_NOW - 11}, TG_E_EXPIRED, "valid only from"},
-        {{.check_time = true, .now = FX_NOW + 9}, TG_OK, ""},
-        {{.check_time = true, .now = FX_NOW + 10}, TG_E_EXPIRED, "expired at 2026-02-02T02:40:10Z"},
-        {{.check_time = false, .now = FX_NOW + 10}, TG_OK, ""},
-        {{.fleet = "b"}, TG_OK, ""},
-        {{.fleet = "c"}, TG_E_DENIED, "fleet 'c'"},
-        {{.fleet = ""}, TG_E_DENIED, "fleet"},
-        {{.agent_version = "1.2.3"}, TG_OK, ""},
-        {{.agent_version = "1.10.0"}, TG_OK, ""},
-        {{.agent_version = "2.0.0"}, TG_OK, ""},
-        {{.agent_version = "1.2.2"}, TG_E_DENIED, "needs agent 1.2.3"},
-        {{.agent_version = "0.9.9"}, TG_E_DENIED, "needs agent"},
-        {{.agent_version = "1.2"}, TG_E_INTERNAL, "MAJOR.MINOR.PATCH"},
+        {{.check_time = true, .now = FX_NOW},       TG_OK,         ""                               },
+        {{.check_time = true, .now = FX_NOW - 10},  TG_OK,         ""                               },
+        {{.check_time = true, .now = FX_NOW - 11},  TG_E_EXPIRED,  "valid only from"                },
+        {{.check_time = true, .now = FX_NOW + 9},   TG_OK,         ""                               },
+        {{.check_time = true, .now = FX_NOW + 10},  TG_E_EXPIRED,  "expired at 2026-02-02T02:40:10Z"},
+        {{.check_time = false, .now = FX_NOW + 10}, TG_OK,         ""                               },
+        {{.fleet = "b"},                            TG_OK,         ""                               },
+        {{.fleet = "c"},                            TG_E_DENIED,   "fleet 'c'"                      },
+        {{.fleet = ""},                             TG_E_DENIED,   "fleet"                          },
+        {{.agent_version = "1.2.3"},                TG_OK,         ""                               },
+        {{.agent_version = "1.10.0"},               TG_OK,         ""                               },
+        {{.agent_version = "2.0.0"},                TG_OK,         ""                               },
+        {{.agent_version = "1.2.2"},                TG_E_DENIED,   "needs agent 1.2.3"              },
+        {{.agent_version = "0.9.9"},                TG_E_DENIED,   "needs agent"                    },
+        {{.agent_version = "1.2"},                  TG_E_INTERNAL, "MAJOR.MINOR.PATCH"              },
     };
     struct tg_src src;
     struct tg_bytes view = tg_buf_view(&pkg);
@@ -107,8 +111,8 @@ static void live(const struct step *steps, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint8_t h[32];
         h_of(h, steps[i].h);
-        struct tg_rollback_query q = {"m", steps[i].sequence, steps[i].floor, h, steps[i].resets,
-                                      steps[i].deployment};
+        struct tg_rollback_query q = {"m", steps[i].sequence, steps[i].floor,
+                                      h,   steps[i].resets,   steps[i].deployment};
         enum tg_rc rc = tg_rollback_decide(r, &q, &err);
         if (rc != steps[i].rc)
             fail_msg("step %zu: %s %s", i, tg_rc_name(rc), err.msg);
@@ -129,31 +133,31 @@ static void test_rollback_lives(void **state)
 {
     (void)state;
     static const struct step up_and_back[] = {
-        {10, 0, 'A', false, 0, TG_OK},
-        {10, 0, 'A', false, 0, TG_OK},          /* a restart */
-        {20, 0, 'B', false, 0, TG_OK},
-        {10, 0, 'A', false, 0, TG_OK},          /* back to what served just before */
-        {10, 0, 'A', false, 0, TG_OK},          /* a restart of that */
-        {20, 0, 'B', false, 0, TG_OK},          /* K again */
-        {15, 0, 'C', false, 0, TG_E_ROLLBACK},  /* below K, never served */
-        {20, 0, 'D', false, 0, TG_E_ROLLBACK},  /* K with another H */
-        {20, 0, 'D', true, 0, TG_OK},           /* that, by deployment */
-        {15, 0, 'C', true, 0, TG_OK},
-        {15, 0, 'C', false, 0, TG_OK},          /* a restart, without the deployment */
-        {10, 0, 'A', false, 0, TG_E_ROLLBACK},  /* no longer the one just before */
-        {30, 0, 'E', false, 0, TG_OK},
+        {10, 0, 'A', false, 0, TG_OK        },
+        {10, 0, 'A', false, 0, TG_OK        }, /* a restart */
+        {20, 0, 'B', false, 0, TG_OK        },
+        {10, 0, 'A', false, 0, TG_OK        }, /* back to what served just before */
+        {10, 0, 'A', false, 0, TG_OK        }, /* a restart of that */
+        {20, 0, 'B', false, 0, TG_OK        }, /* K again */
+        {15, 0, 'C', false, 0, TG_E_ROLLBACK}, /* below K, never served */
+        {20, 0, 'D', false, 0, TG_E_ROLLBACK}, /* K with another H */
+        {20, 0, 'D', true,  0, TG_OK        }, /* that, by deployment */
+        {15, 0, 'C', true,  0, TG_OK        },
+        {15, 0, 'C', false, 0, TG_OK        }, /* a restart, without the deployment */
+        {10, 0, 'A', false, 0, TG_E_ROLLBACK}, /* no longer the one just before */
+        {30, 0, 'E', false, 0, TG_OK        },
     };
     static const struct step floors[] = {
-        {10, 0, 'A', false, 0, TG_OK},
-        {20, 20, 'B', false, 0, TG_OK},
-        {10, 0, 'A', false, 0, TG_E_ROLLBACK}, /* served just before, but below F */
-        {10, 0, 'A', true, 0, TG_E_ROLLBACK},  /* no deployment opens a way below F */
-        {25, 0, 'C', false, 0, TG_OK},         /* a lower floor does not lower F */
-        {19, 0, 'D', true, 0, TG_E_ROLLBACK},
-        {20, 0, 'E', true, 0, TG_OK},
-        {1, 0, 'F', false, 1, TG_OK},          /* the trust store reset the name */
-        {1, 0, 'F', false, 1, TG_OK},
-        {0, 0, 'G', false, 1, TG_E_ROLLBACK},
+        {10, 0,  'A', false, 0, TG_OK        },
+        {20, 20, 'B', false, 0, TG_OK        },
+        {10, 0,  'A', false, 0, TG_E_ROLLBACK}, /* served just before, but below F */
+        {10, 0,  'A', true,  0, TG_E_ROLLBACK}, /* no deployment opens a way below F */
+        {25, 0,  'C', false, 0, TG_OK        }, /* a lower floor does not lower F */
+        {19, 0,  'D', true,  0, TG_E_ROLLBACK},
+        {20, 0,  'E', true,  0, TG_OK        },
+        {1,  0,  'F', false, 1, TG_OK        }, /* the trust store reset the name */
+        {1,  0,  'F', false, 1, TG_OK        },
+        {0,  0,  'G', false, 1, TG_E_ROLLBACK},
     };
     live(up_and_back, TG_ARRAY_LEN(up_and_back));
     live(floors, TG_ARRAY_LEN(floors));
@@ -162,7 +166,10 @@ static void test_rollback_lives(void **state)
 static void test_rollback_record(void **state)
 {
     static const char *bad[] = {
-        "", "{}", "[]", "{\"tgsp_rollback\":\"1.0\"}",
+        "",
+        "{}",
+        "[]",
+        "{\"tgsp_rollback\":\"1.0\"}",
         "{\"tgsp_rollback\":\"1.0\",\"models\":[],\"x\":1}",
         "{\"tgsp_rollback\":\"1.0\",\"models\":[{\"model\":\"m\"}]}",
         "{\"tgsp_rollback\":\"1.0\",\"models\":[]}x",
@@ -233,7 +240,8 @@ static void test_deployments(void **state)
     assert_rc(tg_deployment_verify(stranger, trust, FX_NOW, "a", "dev", &err), TG_E_AUTH);
 }
 
-/* The record says sequence 9 ran: only a verified deployment of this very package, with allow_rollback. */
+/* The record says sequence 9 ran: only a verified deployment of this very package, with
+ * allow_rollback. */
 static void test_rollback_by_deployment(void **state)
 {
     struct fx *f = *state;
@@ -276,7 +284,8 @@ static void test_rollback_by_deployment(void **state)
     assert_contains(err.msg, "below the floor 8");
 }
 
-/* ---- grants ---------------------------------------------------------------------------------------- */
+/* ---- grants
+ * ---------------------------------------------------------------------------------------- */
 
 static struct tg_tgsp *admitted(const struct tg_src *src)
 {
@@ -364,12 +373,9 @@ static void test_damaged_grant(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_times_and_constraints),
-        cmocka_unit_test(test_rollback_lives),
-        cmocka_unit_test(test_rollback_record),
-        cmocka_unit_test(test_deployments),
-        cmocka_unit_test(test_rollback_by_deployment),
-        cmocka_unit_test(test_grants),
+        cmocka_unit_test(test_times_and_constraints),  cmocka_unit_test(test_rollback_lives),
+        cmocka_unit_test(test_rollback_record),        cmocka_unit_test(test_deployments),
+        cmocka_unit_test(test_rollback_by_deployment), cmocka_unit_test(test_grants),
         cmocka_unit_test(test_damaged_grant),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

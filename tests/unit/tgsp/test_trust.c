@@ -199,8 +199,10 @@ static enum tg_rc load_body(const char *body, struct tg_err *err)
     return rc;
 }
 
-#define HEAD "\"tgsp_trust\":\"1.0\",\"version\":1,\"issued_at\":\"2026-01-01T00:00:00Z\",\"keys\":[],"
-#define TAIL "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],\"crit\":[]"
+#define HEAD                                                                                       \
+    "\"tgsp_trust\":\"1.0\",\"version\":1,\"issued_at\":\"2026-01-01T00:00:00Z\",\"keys\":[],"
+#define TAIL                                                                                       \
+    "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],\"crit\":[]"
 
 static void test_bodies(void **state)
 {
@@ -209,24 +211,25 @@ static void test_bodies(void **state)
         enum tg_rc rc;
         const char *text;
     } rows[] = {
-        {"{" HEAD TAIL "}", TG_OK, ""},
-        {"{" HEAD TAIL ",\"later\":1}", TG_OK, ""},
-        {"{\"tgsp_trust\":\"2.0\",\"version\":1,\"issued_at\":\"2026-01-01T00:00:00Z\",\"keys\":[]," TAIL "}",
-         TG_E_UNSUPPORTED, "tgsp_trust"},
-        {"{" HEAD "\"default_threshold\":0,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],\"crit\":[]}",
-         TG_E_FORMAT, "default_threshold"},
-        {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[{\"model\":\"m\",\"signatures\":1},"
-         "{\"model\":\"m\",\"signatures\":2}],\"resets\":[],\"crit\":[]}",
-         TG_E_FORMAT, "stands twice"},
-        {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[{\"model\":\"m\",\"signatures\":1,"
-         "\"x\":1}],\"resets\":[],\"crit\":[]}",
-         TG_E_FORMAT, "not a known field"},
+        {"{" HEAD TAIL "}",             TG_OK,                                        ""                                     },
+        {"{" HEAD TAIL ",\"later\":1}", TG_OK,                                        ""                                     },
+        {"{\"tgsp_trust\":\"2.0\",\"version\":1,\"issued_at\":\"2026-01-01T00:00:00Z\",\"keys\":[]"
+         "," TAIL "}",
+         TG_E_UNSUPPORTED,                                                                "tgsp_trust"                                                                                                    },
+        {"{" HEAD "\"default_threshold\":0,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],"
+                  "\"crit\":[]}",                             TG_E_FORMAT,                                          "default_threshold"},
+        {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[{\"model\":\"m\","
+                  "\"signatures\":1},"
+         "{\"model\":\"m\",\"signatures\":2}],\"resets\":[],\"crit\":[]}",                             TG_E_FORMAT, "stands twice"                                                           },
+        {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[{\"model\":\"m\","
+                  "\"signatures\":1,"
+         "\"x\":1}],\"resets\":[],\"crit\":[]}",                             TG_E_FORMAT,                           "not a known field"},
         {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],"
-         "\"crit\":[\"trust.later\"],\"later\":1}",
-         TG_E_UNSUPPORTED, "trust.later"},
-        {"{" HEAD TAIL ",\"version\":2}", TG_E_FORMAT, "trust"},
-        {"[]", TG_E_FORMAT, "trust"},
+         "\"crit\":[\"trust.later\"],\"later\":1}",                             TG_E_UNSUPPORTED,                        "trust.later"                                                   },
+        {"{" HEAD TAIL ",\"version\":2}",                             TG_E_FORMAT,                                           "trust"},
+        {"[]",                             TG_E_FORMAT,                                                                      "trust"                                                                              },
     };
+
     (void)state;
     for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
         struct tg_err err = TG_ERR_INIT;
@@ -268,14 +271,10 @@ static void test_packages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_add_refuses),
-        cmocka_unit_test(test_succession),
-        cmocka_unit_test(test_limited_author_cannot_change),
-        cmocka_unit_test(test_cosign),
-        cmocka_unit_test(test_damaged_store),
-        cmocka_unit_test(test_bodies),
-        cmocka_unit_test(test_packages),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_add_refuses),
+        cmocka_unit_test(test_succession), cmocka_unit_test(test_limited_author_cannot_change),
+        cmocka_unit_test(test_cosign),     cmocka_unit_test(test_damaged_store),
+        cmocka_unit_test(test_bodies),     cmocka_unit_test(test_packages),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

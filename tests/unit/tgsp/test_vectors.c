@@ -180,19 +180,23 @@ static void test_chunks(void **state)
         same(tagged("chunk_5_not_last", a), out, 116);
         tg_aead_free(ctx);
     }
+
     static const struct {
         const char *name;
         size_t n;
-    } rows[] = {{"chunk_digest.empty", 0},
-                {"chunk_digest.one_piece", 32768},
-                {"chunk_digest.three_pieces", 66536}};
+    } rows[] = {
+        {"chunk_digest.empty",        0    },
+        {"chunk_digest.one_piece",    32768},
+        {"chunk_digest.three_pieces", 66536}
+    };
     struct tg_chunk_hasher hasher;
     assert_int_equal(tg_chunk_hasher_init(&hasher), TG_OK);
     for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
         uint8_t *sealed = malloc(rows[i].n + 16);
         counter_bytes("ciphertext", sealed, rows[i].n);
         counter_bytes("tag", sealed + rows[i].n, 16);
-        assert_int_equal(tg_chunk_digest(&hasher, tg_bytes_make(sealed, rows[i].n + 16), md), TG_OK);
+        assert_int_equal(tg_chunk_digest(&hasher, tg_bytes_make(sealed, rows[i].n + 16), md),
+                         TG_OK);
         same(rows[i].name, md, 32);
         free(sealed);
     }

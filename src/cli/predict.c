@@ -12,7 +12,7 @@
 #include "tensor/oip.h"
 #include "tensor/scan.h"
 
-#define SHOWN_ROWS 16   /* what people see of an output; --json and --output give everything */
+#define SHOWN_ROWS 16 /* what people see of an output; --json and --output give everything */
 #define SHOWN_VALUES 16
 
 struct predict {
@@ -23,21 +23,21 @@ struct predict {
 
 static const struct tg_opt OPTS[] = {
     CLI_OPT_JSON,
-    {"socket", TG_OPT_STR, offsetof(struct predict, socket), false, "PATH",
-     "the worker's Unix socket"},
-    {"url", TG_OPT_STR, offsetof(struct predict, url), false, "URL",
-     "the worker's loopback address, http://127.0.0.1:PORT"},
-    {"token-file", TG_OPT_STR, offsetof(struct predict, token_file), false, "F",
-     "token for --url (one line)"},
-    {"model", TG_OPT_STR, offsetof(struct predict, model), true, "NAME", "the model's name"},
-    {"model-version", TG_OPT_STR, offsetof(struct predict, version), false, "V",
-     "answer only if this version serves"},
-    {"input", TG_OPT_LIST, offsetof(struct predict, input), true, "F",
-     "a .npy file, NAME=F.npy (repeatable), or one .json request body"},
-    {"output", TG_OPT_STR, offsetof(struct predict, output), false, "F.npy",
-     "write an output there as .npy"},
-    {"output-name", TG_OPT_STR, offsetof(struct predict, output_name), false, "NAME",
-     "ask for this output only"},
+    {"socket",        TG_OPT_STR,  offsetof(struct predict, socket),      false, "PATH",
+      "the worker's Unix socket"                                                                             },
+    {"url",           TG_OPT_STR,  offsetof(struct predict, url),         false, "URL",
+      "the worker's loopback address, http://127.0.0.1:PORT"                                                 },
+    {"token-file",    TG_OPT_STR,  offsetof(struct predict, token_file),  false, "F",
+      "token for --url (one line)"                                                                           },
+    {"model",         TG_OPT_STR,  offsetof(struct predict, model),       true,  "NAME",  "the model's name"},
+    {"model-version", TG_OPT_STR,  offsetof(struct predict, version),     false, "V",
+      "answer only if this version serves"                                                                   },
+    {"input",         TG_OPT_LIST, offsetof(struct predict, input),       true,  "F",
+      "a .npy file, NAME=F.npy (repeatable), or one .json request body"                                      },
+    {"output",        TG_OPT_STR,  offsetof(struct predict, output),      false, "F.npy",
+      "write an output there as .npy"                                                                        },
+    {"output-name",   TG_OPT_STR,  offsetof(struct predict, output_name), false, "NAME",
+      "ask for this output only"                                                                             },
     CLI_OPT_END,
 };
 
@@ -265,8 +265,8 @@ static enum tg_rc save(const struct predict *o, const struct tg_oip *m, struct t
     struct tg_npy npy;
 
     if (m->n != 1)
-        return TG_FAIL(err, TG_E_USAGE,
-                       "the model gave %zu outputs; choose one with --output-name", m->n);
+        return TG_FAIL(err, TG_E_USAGE, "the model gave %zu outputs; choose one with --output-name",
+                       m->n);
     npy = (struct tg_npy){m->tensors[0].dtype, m->tensors[0].shape, m->tensors[0].data};
     TG_TRY(tg_npy_write(&npy, &file, err));
     return tg_file_write(o->output, tg_buf_view(&file), 0644, true, err);
@@ -369,10 +369,10 @@ const struct cli_verb cli_predict = {
             .summary = "ask a model on this machine for a prediction",
             .details =
                 "Speaks the Open Inference Protocol with the worker that the agent started.\n\n"
-                "  tensorguard predict --socket run/predict.sock --model perception-net --input x.npy\n"
+                "  tensorguard predict --socket run/predict.sock --model perception-net --input "
+                "x.npy\n"
                 "  tensorguard predict --url http://127.0.0.1:8080 --token-file token \\\n"
-                "      --model perception-net --input request.json --json\n",
-            .opts = OPTS},
+                "      --model perception-net --input request.json --json\n", .opts = OPTS},
     .opts_size = sizeof(struct predict),
     .run = run,
 };

@@ -95,8 +95,7 @@ enum tg_rc tg_control_encode_drained(struct tg_buf *out, struct tg_err *err)
     return tg_json_encode(&drained_schema, &m, out, err);
 }
 
-enum tg_rc tg_control_decode(struct tg_bytes text, enum tg_control_command *out,
-                             struct tg_err *err)
+enum tg_rc tg_control_decode(struct tg_bytes text, enum tg_control_command *out, struct tg_err *err)
 {
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
     struct command_msg m = {0};

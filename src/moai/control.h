@@ -1,5 +1,5 @@
-/* The worker's half of the control channel: one SOCK_SEQPACKET pair, JSON messages of at most 64 KiB
- * (docs/architecture.md, "Agent and worker"). */
+/* The worker's half of the control channel: one SOCK_SEQPACKET pair, JSON messages of at most 64
+ * KiB (docs/architecture.md, "Agent and worker"). */
 #ifndef TG_MOAI_CONTROL_H
 #define TG_MOAI_CONTROL_H
 

@@ -64,8 +64,8 @@ enum tg_rc tg_golden_compare(const char *what, const struct tg_oip_tensor *got,
     tg_shape_text(&got->shape, a);
     tg_shape_text(&want->shape, b);
     if (got->dtype != want->dtype || !tg_shape_eq(&got->shape, &want->shape))
-        return TG_FAIL(err, TG_E_STATE, "%s: the model gave %s %s, the golden file holds %s %s", what,
-                       tg_dtype_name(got->dtype), a, tg_dtype_name(want->dtype), b);
+        return TG_FAIL(err, TG_E_STATE, "%s: the model gave %s %s, the golden file holds %s %s",
+                       what, tg_dtype_name(got->dtype), a, tg_dtype_name(want->dtype), b);
     TG_TRY(tg_tensor_check(what, got->dtype, &got->shape, got->data, err));
     TG_TRY(tg_tensor_check(what, want->dtype, &want->shape, want->data, err));
     if (got->dtype == TG_DT_BYTES)
@@ -101,8 +101,8 @@ static enum tg_rc tolerance(const char *name, size_t i, const char *text, double
         text = "1e-4";
     if (tg_num_scan(tg_bytes_str(text), &n) != TG_OK || n.text.n != strlen(text) || n.negative ||
         tg_num_f64(&n, out) != TG_OK)
-        return TG_FAIL(err, TG_E_FORMAT, TG_GOLDEN_PATH ": cases[%zu].%s is not a decimal number ≥ 0",
-                       i, name);
+        return TG_FAIL(err, TG_E_FORMAT,
+                       TG_GOLDEN_PATH ": cases[%zu].%s is not a decimal number ≥ 0", i, name);
     return TG_OK;
 }
 
@@ -122,7 +122,8 @@ static enum tg_rc load(const struct tg_model_files *files, size_t i, const struc
     if (snprintf(path, sizeof(path), "golden/%s", pair->value) >= (int)sizeof(path) ||
         tg_model_file(files, path, &file) != TG_OK)
         return TG_FAIL(err, TG_E_NOTFOUND,
-                       TG_GOLDEN_PATH ": cases[%zu] names %s, which is not in the package", i, path);
+                       TG_GOLDEN_PATH ": cases[%zu] names %s, which is not in the package", i,
+                       path);
     TG_TRY(tg_npy_parse(file, path, &npy, err));
     *out = (struct tg_oip_tensor){.dtype = npy.dtype, .shape = npy.shape, .data = npy.data};
     memcpy(out->name, pair->key, strlen(pair->key) + 1);
@@ -163,7 +164,9 @@ enum tg_rc tg_golden_check(struct tg_session *s, const struct tg_model_files *fi
 {
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
     struct tg_bytes text = TG_BYTES_NONE;
-    struct golden g = {.cases = {NULL, 0}};
+    struct golden g = {
+        .cases = {NULL, 0}
+    };
     const struct golden_case *v;
 
     *cases = 0;

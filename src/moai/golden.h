@@ -1,5 +1,5 @@
-/* Golden outputs (docs/spec/golden.md): a package may carry inputs and the outputs that its author's
- * framework gave for them; the worker is healthy only if it gives the same. */
+/* Golden outputs (docs/spec/golden.md): a package may carry inputs and the outputs that its
+ * author's framework gave for them; the worker is healthy only if it gives the same. */
 #ifndef TG_MOAI_GOLDEN_H
 #define TG_MOAI_GOLDEN_H
 
@@ -23,10 +23,9 @@ struct tg_model_files {
 /* One file's bytes. @retval TG_E_NOTFOUND (no text in err: the caller knows what it was for) */
 TG_RC tg_model_file(const struct tg_model_files *f, const char *path, struct tg_bytes *out);
 
-/* Type and shape must be equal. Floats: |got - want| <= atol + rtol * |want|, element by element; an
- * infinity matches only itself, NaN matches NaN. Everything else must be equal.
- * what: for err. @retval TG_E_STATE differs; err says where and by how much,
- * not the values */
+/* Type and shape must be equal. Floats: |got - want| <= atol + rtol * |want|, element by element;
+ * an infinity matches only itself, NaN matches NaN. Everything else must be equal. what: for err.
+ * @retval TG_E_STATE differs; err says where and by how much, not the values */
 TG_RC tg_golden_compare(const char *what, const struct tg_oip_tensor *got,
                         const struct tg_oip_tensor *want, double rtol, double atol,
                         struct tg_err *err);

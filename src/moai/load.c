@@ -94,10 +94,8 @@ static enum tg_rc read_grant(struct work *w, struct tg_err *err)
 
 static enum tg_rc verify(struct work *w, struct tg_err *err)
 {
-    struct tg_tgsp_policy policy = {.check_time = true,
-                                    .now = w->o->now,
-                                    .fleet = w->o->fleet,
-                                    .agent_version = TG_VERSION};
+    struct tg_tgsp_policy policy = {
+        .check_time = true, .now = w->o->now, .fleet = w->o->fleet, .agent_version = TG_VERSION};
     struct tg_src src;
 
     TG_TRY(read_trust(w, err));
@@ -112,8 +110,8 @@ static enum tg_rc verify(struct work *w, struct tg_err *err)
     return tg_tgsp_admit(w->package, &policy, err);
 }
 
-/* By the package's own block for this key; where it has none, by the grant. The KEM key leaves memory
- * as soon as the file key is there. */
+/* By the package's own block for this key; where it has none, by the grant. The KEM key leaves
+ * memory as soon as the file key is there. */
 static enum tg_rc unwrap(struct work *w, struct tg_err *err)
 {
     enum tg_rc rc;
@@ -200,15 +198,17 @@ enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_
     const struct tg_tgsp_file *f = NULL;
 
     if (m->model.format != TG_MODEL_ONNX)
-        return TG_FAIL(err, TG_E_UNSUPPORTED,
-                       "the package's model format is '%s'; this worker runs ONNX (export the model "
-                       "to ONNX and build again)",
-                       tg_tgsp_model_formats[m->model.format]);
+        return TG_FAIL(
+            err, TG_E_UNSUPPORTED,
+            "the package's model format is '%s'; this worker runs ONNX (export the model "
+            "to ONNX and build again)",
+            tg_tgsp_model_formats[m->model.format]);
     if (named != NULL) {
         f = find_file(m, named);
         if (f == NULL)
             return TG_FAIL(err, TG_E_FORMAT,
-                           "metadata model_file names '%.200s', which is not in the package", named);
+                           "metadata model_file names '%.200s', which is not in the package",
+                           named);
     }
     if (f == NULL)
         f = find_file(m, "model.onnx");
@@ -221,15 +221,13 @@ enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_
 static enum tg_rc load_session(const struct work *w, struct tg_model *m, struct tg_err *err)
 {
     const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
-    struct tg_bytes plain =
-        tg_bytes_make(tg_secret_data(m->region), tg_secret_size(m->region));
+    struct tg_bytes plain = tg_bytes_make(tg_secret_data(m->region), tg_secret_size(m->region));
     const struct tg_model_files files = {manifest, plain};
     const struct tg_tgsp_file *file = NULL;
 
     TG_TRY(tell(w, TG_LOAD_LOADING, err));
     TG_TRY(tg_model_pick(manifest, &file, err));
-    TG_TRY(tg_session_new(w->o->ort,
-                          tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size),
+    TG_TRY(tg_session_new(w->o->ort, tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size),
                           &m->session, err));
     TG_TRY(tell(w, TG_LOAD_CHECKING, err));
     return tg_golden_check(m->session, &files, &m->golden_cases, err);
@@ -246,8 +244,7 @@ static void take_facts(const struct work *w, struct tg_model *m)
     memcpy(m->h, tg_tgsp_h(w->package), sizeof(m->h));
 }
 
-enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
-                         struct tg_err *err)
+enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out, struct tg_err *err)
 {
     TG_AUTO(work_done) struct work w = {.o = opts};
     TG_AUTO(tg_model_freep) struct tg_model *m = tg_calloc(1, sizeof(*m));

@@ -38,13 +38,14 @@ struct tg_model {
     uint64_t load_ns;
 };
 
-/* The file to run: the one that metadata "model_file" names; else "model.onnx"; else the only .onnx file
- * outside golden/. Pure. @retval TG_E_UNSUPPORTED another format @retval TG_E_FORMAT none, or several */
+/* The file to run: the one that metadata "model_file" names; else "model.onnx"; else the only .onnx
+ * file outside golden/. Pure. @retval TG_E_UNSUPPORTED another format @retval TG_E_FORMAT none, or
+ * several */
 TG_RC tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
                     struct tg_err *err);
 
-/* The codes of tgsp/package.h; TG_E_NOMEM when memory can't be locked (err says how much is needed, the
- * limit, and the remedy); those of tg_session_new and tg_golden_check. */
+/* The codes of tgsp/package.h; TG_E_NOMEM when memory can't be locked (err says how much is needed,
+ * the limit, and the remedy); those of tg_session_new and tg_golden_check. */
 TG_RC tg_model_load(const struct tg_load_opts *opts, struct tg_model **out, struct tg_err *err);
 void tg_model_free(struct tg_model *m); /* wipes the region */
 TG_DEFINE_AUTO(struct tg_model, tg_model_freep, tg_model_free);

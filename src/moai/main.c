@@ -12,6 +12,7 @@
 #ifdef TG_SANITIZED
 /* The leak check at exit needs ptrace, which an undumpable process forbids. */
 const char *__asan_default_options(void);
+
 const char *__asan_default_options(void)
 {
     return "detect_leaks=0";
@@ -38,18 +39,18 @@ static const struct tg_opt worker_opts[] = {
     FD("deployment-fd", deployment, false, "descriptor of the .tgdeploy"),
     FD("control-fd", control, true, "descriptor of the control channel (SOCK_SEQPACKET)"),
     FD("token-fd", token, false, "descriptor of the TCP token's SHA-256 in hex"),
-    {"listen-fd", TG_OPT_LIST, offsetof(struct worker_args, listen), true, "N",
-     "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
-    {"fleet", TG_OPT_STR, offsetof(struct worker_args, fleet), true, "NAME",
-     "this device's fleet, as fixed at enrolment"},
-    {"device-id", TG_OPT_STR, offsetof(struct worker_args, device_id), true, "ID", "this device"},
-    {"threads", TG_OPT_U64, offsetof(struct worker_args, threads), false, "N",
-     "threads inside the model and for decryption (default: all processors)"},
-    {"user", TG_OPT_STR, offsetof(struct worker_args, user), false, "U",
-     "become this user first (needs root)"},
-    {"log-level", TG_OPT_STR, offsetof(struct worker_args, log_level), false, "L",
-     "error, warn, info (default) or debug"},
-    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+    {"listen-fd",                                  TG_OPT_LIST, offsetof(struct worker_args,      listen),                                                  true,                      "N",
+                                                                                "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
+    {"fleet",                                            TG_OPT_STR,                                                 offsetof(struct worker_args,                            fleet),         true, "NAME",
+                                                                                "this device's fleet, as fixed at enrolment"},
+    {"device-id", TG_OPT_STR,            offsetof(struct worker_args,                                  device_id),                                                                                true,                                                                   "ID",                                                             "this device"},
+    {"threads",                                        TG_OPT_U64,                                      offsetof(struct worker_args,                                                                      threads),                                                                                                                      false,                            "N",
+                                                                                "threads inside the model and for decryption (default: all processors)"},
+    {"user",                                       TG_OPT_STR,                                               offsetof(struct worker_args,                     user),                                                                             false,                                                                                                 "U",
+                                                                                "become this user first (needs root)"},
+    {"log-level",                                       TG_OPT_STR,                                             offsetof(struct worker_args,                                                      log_level),                                                                                                                 false,                                                                                                                                          "L",
+                                                                                "error, warn, info (default) or debug"},
+    {NULL,                 TG_OPT_END,0,false,NULL,                                                                                                                                           NULL                                                                                                                                                                               },
 };
 
 static const struct tg_cmd worker_cmd = {
@@ -68,13 +69,13 @@ struct key_args {
 };
 
 static const struct tg_opt key_opts[] = {
-    {"make-key", TG_OPT_FLAG, offsetof(struct key_args, make_key), true, NULL,
+    {"make-key",                                                                                   TG_OPT_FLAG, offsetof(struct key_args, make_key),                                                                                             true,                      NULL,
      "make this device's KEM key"},
-    {"out", TG_OPT_STR, offsetof(struct key_args, out), false, "DIR",
+    {"out",                                                                                            TG_OPT_STR,                                                                                                   offsetof(struct key_args,                      out), false, "DIR",
      "where kem.priv (0600) and kem.pub go; without it: kem.priv here, the public half to stdout"},
-    {"user", TG_OPT_STR, offsetof(struct key_args, user), false, "U",
+    {"user", TG_OPT_STR,            offsetof(struct key_args,                               user),                                                                                                                          false,                                                                                                                "U",
      "become this user first (needs root)"},
-    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+    {NULL,                                                                                         TG_OPT_END,                                                                     0,                                                                                             false,                                                                                                                                                                                               NULL,                                                                                                                      NULL                                                     },
 };
 
 static const struct tg_cmd key_cmd = {
@@ -93,18 +94,21 @@ static enum tg_rc to_fd(const char *name, uint64_t n, int *out, struct tg_err *e
     return TG_OK;
 }
 
-static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
-                          struct tg_err *err)
+static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o, struct tg_err *err)
 {
     const struct {
         const char *name;
         uint64_t from;
         int *to;
     } fds[] = {
-        {"package-fd", a->package, &o->package},    {"grant-fd", a->grant, &o->grant},
-        {"trust-fd", a->trust, &o->trust},          {"key-fd", a->key, &o->key},
-        {"rollback-fd", a->rollback, &o->rollback}, {"deployment-fd", a->deployment, &o->deployment},
-        {"control-fd", a->control, &o->control},    {"token-fd", a->token, &o->token},
+        {"package-fd",    a->package,    &o->package   },
+        {"grant-fd",      a->grant,      &o->grant     },
+        {"trust-fd",      a->trust,      &o->trust     },
+        {"key-fd",        a->key,        &o->key       },
+        {"rollback-fd",   a->rollback,   &o->rollback  },
+        {"deployment-fd", a->deployment, &o->deployment},
+        {"control-fd",    a->control,    &o->control   },
+        {"token-fd",      a->token,      &o->token     },
     };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
@@ -130,9 +134,14 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
 
 static enum tg_rc worker_verb(int argc, char **argv, struct tg_err *err)
 {
-    struct worker_args a = {.package = UINT64_MAX, .grant = UINT64_MAX, .trust = UINT64_MAX,
-                            .key = UINT64_MAX, .rollback = UINT64_MAX, .deployment = UINT64_MAX,
-                            .control = UINT64_MAX, .token = UINT64_MAX};
+    struct worker_args a = {.package = UINT64_MAX,
+                            .grant = UINT64_MAX,
+                            .trust = UINT64_MAX,
+                            .key = UINT64_MAX,
+                            .rollback = UINT64_MAX,
+                            .deployment = UINT64_MAX,
+                            .control = UINT64_MAX,
+                            .token = UINT64_MAX};
     struct tg_opt_list rest = {NULL, 0};
     struct tg_worker_opts o = {.n_listen = 0};
     enum tg_log_level level = TG_LOG_INFO;

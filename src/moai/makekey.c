@@ -37,14 +37,16 @@ static enum tg_rc make_in(const char *dir, struct tg_err *err)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     TG_TRY(tg_dir_make(dir, 0700, err));
     if (access(priv, F_OK) == 0)
-        return TG_FAIL(err, TG_E_EXISTS,
-                       "%s: there is a key already; a device that loses its key can open none of its "
-                       "packages, so remove it by hand if you mean to",
-                       priv);
+        return TG_FAIL(
+            err, TG_E_EXISTS,
+            "%s: there is a key already; a device that loses its key can open none of its "
+            "packages, so remove it by hand if you mean to",
+            priv);
     if (tg_kem_sk_generate(NULL, &sk) != TG_OK)
         return TG_FAIL(err, TG_E_INTERNAL, "can't make a key");
     TG_TRY(tg_kem_sk_save_file(sk, TG_BYTES_NONE, priv, false, err));
-    /* The public half can be made again from the private one; an old one means nothing without it. */
+    /* The public half can be made again from the private one; an old one means nothing without it.
+     */
     return tg_kem_pk_save_file(tg_kem_sk_pk(sk), pub, true, err);
 }
 

@@ -10,24 +10,24 @@ static const struct {
     enum kind kind;
     size_t off;
 } counters[] = {
-    {"tensorguard_inference_request_success", "Requests answered with a prediction.", COUNTER,
-     offsetof(struct tg_metrics, success)},
-    {"tensorguard_inference_request_failure", "Inference requests answered with an error.", COUNTER,
-     offsetof(struct tg_metrics, failure)},
-    {"tensorguard_request_refused", "Requests without the right token.", COUNTER,
-     offsetof(struct tg_metrics, refused)},
-    {"tensorguard_inference_count", "Inferences performed.", COUNTER,
-     offsetof(struct tg_metrics, count)},
-    {"tensorguard_inference_exec_count", "Model executions.", COUNTER,
-     offsetof(struct tg_metrics, count)},
-    {"tensorguard_inference_request_duration_us", "Time in successful requests.", COUNTER_US,
+    {"tensorguard_inference_request_success",            "Requests answered with a prediction.",       COUNTER,
+     offsetof(struct tg_metrics, success)   },
+    {"tensorguard_inference_request_failure",            "Inference requests answered with an error.", COUNTER,
+     offsetof(struct tg_metrics, failure)   },
+    {"tensorguard_request_refused",                      "Requests without the right token.",          COUNTER,
+     offsetof(struct tg_metrics, refused)   },
+    {"tensorguard_inference_count",                      "Inferences performed.",                      COUNTER,
+     offsetof(struct tg_metrics, count)     },
+    {"tensorguard_inference_exec_count",                 "Model executions.",                          COUNTER,
+     offsetof(struct tg_metrics, count)     },
+    {"tensorguard_inference_request_duration_us",        "Time in successful requests.",               COUNTER_US,
      offsetof(struct tg_metrics, request_ns)},
-    {"tensorguard_inference_compute_input_duration_us", "Time preparing inputs.", COUNTER_US,
-     offsetof(struct tg_metrics, input_ns)},
-    {"tensorguard_inference_compute_infer_duration_us", "Time executing the model.", COUNTER_US,
-     offsetof(struct tg_metrics, infer_ns)},
-    {"tensorguard_inference_compute_output_duration_us", "Time copying outputs.", COUNTER_US,
-     offsetof(struct tg_metrics, output_ns)},
+    {"tensorguard_inference_compute_input_duration_us",  "Time preparing inputs.",                     COUNTER_US,
+     offsetof(struct tg_metrics, input_ns)  },
+    {"tensorguard_inference_compute_infer_duration_us",  "Time executing the model.",                  COUNTER_US,
+     offsetof(struct tg_metrics, infer_ns)  },
+    {"tensorguard_inference_compute_output_duration_us", "Time copying outputs.",                      COUNTER_US,
+     offsetof(struct tg_metrics, output_ns) },
 };
 
 /* A label's value: backslash, quote and newline are escaped, other control characters dropped. */
@@ -65,16 +65,15 @@ enum tg_rc tg_metrics_write(const struct tg_metrics *m, const struct tg_metrics_
                             struct tg_buf *out)
 {
     const struct metric gauges[] = {
-        {"tensorguard_model_ready", "1 while requests are taken, 0 while draining.", "gauge",
-         f->ready ? 1 : 0},
-        {"tensorguard_locked_bytes", "Locked memory that holds the package's plaintext.", "gauge",
-         f->locked_bytes},
+        {"tensorguard_model_ready",            "1 while requests are taken, 0 while draining.",     "gauge",
+         f->ready ? 1 : 0                                                                                                         },
+        {"tensorguard_locked_bytes",           "Locked memory that holds the package's plaintext.", "gauge",
+         f->locked_bytes                                                                                                          },
         {"tensorguard_all_memory_locked",
-         "1 when no page of the worker can be swapped, 0 when only the package's plaintext can't.",
-         "gauge", f->all_locked ? 1 : 0},
+         "1 when no page of the worker can be swapped, 0 when only the package's plaintext can't.", "gauge", f->all_locked ? 1 : 0},
         {"tensorguard_model_load_duration_us",
-         "From the first byte read to the last golden output checked.", "gauge", f->load_ns / 1000},
-        {"tensorguard_connections", "Open connections.", "gauge", f->connections},
+         "From the first byte read to the last golden output checked.",                             "gauge", f->load_ns / 1000    },
+        {"tensorguard_connections",            "Open connections.",                                 "gauge", f->connections       },
     };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(counters); i++) {

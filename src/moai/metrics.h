@@ -1,5 +1,5 @@
-/* What /metrics tells (Prometheus text format 0.0.4). Counters only grow; nothing here is about what
- * was asked or answered. */
+/* What /metrics tells (Prometheus text format 0.0.4). Counters only grow; nothing here is about
+ * what was asked or answered. */
 #ifndef TG_MOAI_METRICS_H
 #define TG_MOAI_METRICS_H
 
@@ -12,7 +12,7 @@
 struct tg_metrics {
     uint64_t success, failure; /* answered requests */
     uint64_t refused;          /* without the right token */
-    uint64_t count;             /* executions of the model, one a request */
+    uint64_t count;            /* executions of the model, one a request */
     uint64_t request_ns;       /* of successful requests: from complete body to complete answer */
     uint64_t input_ns, infer_ns, output_ns;
 };

@@ -12,25 +12,25 @@ static const struct {
     uint32_t field;
     enum msg to;
 } edges[] = {
-    {M_MODEL, 7, M_GRAPH},    /* graph */
-    {M_MODEL, 20, M_TRAINING}, /* training_info */
-    {M_MODEL, 25, M_FUNCTION}, /* functions */
-    {M_GRAPH, 1, M_NODE},      /* node */
-    {M_GRAPH, 5, M_TENSOR},    /* initializer */
-    {M_GRAPH, 15, M_SPARSE},   /* sparse_initializer */
-    {M_NODE, 5, M_ATTR},       /* attribute */
-    {M_ATTR, 5, M_TENSOR},     /* t */
-    {M_ATTR, 6, M_GRAPH},      /* g */
-    {M_ATTR, 10, M_TENSOR},    /* tensors */
-    {M_ATTR, 11, M_GRAPH},     /* graphs */
-    {M_ATTR, 22, M_SPARSE},    /* sparse_tensor */
-    {M_ATTR, 23, M_SPARSE},    /* sparse_tensors */
-    {M_SPARSE, 1, M_TENSOR},   /* values */
-    {M_SPARSE, 2, M_TENSOR},   /* indices */
-    {M_FUNCTION, 7, M_NODE},   /* node */
-    {M_FUNCTION, 11, M_ATTR},  /* attribute_proto */
-    {M_TRAINING, 1, M_GRAPH},  /* initialization */
-    {M_TRAINING, 2, M_GRAPH},  /* algorithm */
+    {M_MODEL,    7,  M_GRAPH   }, /* graph */
+    {M_MODEL,    20, M_TRAINING}, /* training_info */
+    {M_MODEL,    25, M_FUNCTION}, /* functions */
+    {M_GRAPH,    1,  M_NODE    }, /* node */
+    {M_GRAPH,    5,  M_TENSOR  }, /* initializer */
+    {M_GRAPH,    15, M_SPARSE  }, /* sparse_initializer */
+    {M_NODE,     5,  M_ATTR    }, /* attribute */
+    {M_ATTR,     5,  M_TENSOR  }, /* t */
+    {M_ATTR,     6,  M_GRAPH   }, /* g */
+    {M_ATTR,     10, M_TENSOR  }, /* tensors */
+    {M_ATTR,     11, M_GRAPH   }, /* graphs */
+    {M_ATTR,     22, M_SPARSE  }, /* sparse_tensor */
+    {M_ATTR,     23, M_SPARSE  }, /* sparse_tensors */
+    {M_SPARSE,   1,  M_TENSOR  }, /* values */
+    {M_SPARSE,   2,  M_TENSOR  }, /* indices */
+    {M_FUNCTION, 7,  M_NODE    }, /* node */
+    {M_FUNCTION, 11, M_ATTR    }, /* attribute_proto */
+    {M_TRAINING, 1,  M_GRAPH   }, /* initialization */
+    {M_TRAINING, 2,  M_GRAPH   }, /* algorithm */
 };
 
 static enum msg follow(enum msg in, uint64_t field)

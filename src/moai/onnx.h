@@ -8,9 +8,9 @@
 #include "base/bytes.h"
 #include "base/err.h"
 
-/* Does any tensor (initializers, constants, also in subgraphs and functions) keep its data in another file?
- * ONNX Runtime would try to open it, which the sandbox answers by killing the process; a clear
- * refusal is better.
+/* Does any tensor (initializers, constants, also in subgraphs and functions) keep its data in
+ * another file? ONNX Runtime would try to open it, which the sandbox answers by killing the
+ * process; a clear refusal is better.
  * @retval TG_E_FORMAT not a protobuf ONNX model, cut, or nested too deep (err gives the offset) */
 TG_RC tg_onnx_has_external_data(struct tg_bytes model, bool *yes, struct tg_err *err);
 

@@ -66,13 +66,16 @@ enum tg_rc tg_sandbox_begin(struct tg_err *err)
 
 #define CAP_BIT(cap) (1u << (cap))
 
-/* Capabilities become exactly `low` (all of the second word is dropped). Raw calls: the C library has no
- * wrapper. They act on this thread alone, which is why the worker drops its user before it makes
- * any other. */
+/* Capabilities become exactly `low` (all of the second word is dropped). Raw calls: the C library
+ * has no wrapper. They act on this thread alone, which is why the worker drops its user before it
+ * makes any other. */
 static enum tg_rc set_caps(uint32_t low, struct tg_err *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[2] = {{.effective = low, .permitted = low}, {0, 0, 0}};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = low, .permitted = low},
+        { 0,               0,                0}
+    };
 
     if (syscall(SYS_capset, &head, data) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "can't give up capabilities");
@@ -83,7 +86,10 @@ static enum tg_rc set_caps(uint32_t low, struct tg_err *err)
 static enum tg_rc caps_to_keep(uint32_t *low, struct tg_err *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct data[2] = {{0, 0, 0}, {0, 0, 0}};
+    struct __user_cap_data_struct data[2] = {
+        {0, 0, 0},
+        {0, 0, 0}
+    };
     struct rlimit lim = {0, 0};
 
     if (syscall(SYS_capget, &head, data) != 0 || getrlimit(RLIMIT_MEMLOCK, &lim) != 0)
@@ -113,8 +119,9 @@ static enum tg_rc become(const char *user, struct tg_err *err)
 
     if (found == NULL) {
         errno = e;
-        return e != 0 ? TG_FAIL_ERRNO(err, TG_E_IO, "--user %s", user)
-                      : TG_FAIL(err, TG_E_NOTFOUND, "--user %s: no such user on this machine", user);
+        return e != 0
+                   ? TG_FAIL_ERRNO(err, TG_E_IO, "--user %s", user)
+                   : TG_FAIL(err, TG_E_NOTFOUND, "--user %s: no such user on this machine", user);
     }
     if (pw.pw_uid == 0)
         return TG_FAIL(err, TG_E_DENIED, "--user %s is root: a worker must not be", user);

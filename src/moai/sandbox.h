@@ -3,8 +3,8 @@
  *     tg_sandbox_close_fds   every descriptor it was not told about
  *     tg_sandbox_begin       no core dumps, not dumpable (ptrace, /proc/PID/mem), no new privileges
  *     tg_sandbox_drop_user   groups, user, capabilities
- *     tg_sandbox_enter       a seccomp allow-list; anything else kills the process. First the list for
- *                            loading, later the shorter one for serving, on top of it
+ *     tg_sandbox_enter       a seccomp allow-list; anything else kills the process. First the list
+ * for loading, later the shorter one for serving, on top of it
  *
  * On neither list: opening files, making sockets, connecting, executing, forking, ptrace, mapping
  * executable memory. The table of calls is in sandbox_seccomp.c. */
@@ -31,16 +31,18 @@ TG_RC tg_sandbox_close_fds(const int *keep, size_t n, struct tg_err *err);
 /* Core size limit 0, dumpable 0, no_new_privs, and as much RLIMIT_MEMLOCK as may be had. */
 TG_RC tg_sandbox_begin(struct tg_err *err);
 
-/* To be called before any thread is made. Become `user` (NULL: stay who we are) and give up every capability, except CAP_IPC_LOCK where
- * RLIMIT_MEMLOCK could not be raised without it. The C library and NSS may read files: before _enter.
+/* To be called before any thread is made. Become `user` (NULL: stay who we are) and give up every
+ * capability, except CAP_IPC_LOCK where RLIMIT_MEMLOCK could not be raised without it. The C
+ * library and NSS may read files: before _enter.
  * @retval TG_E_NOTFOUND no such user
  * @retval TG_E_DENIED   only root can change users; or `user` is root
  * @retval TG_E_IO       a step failed: never continued as someone else */
 TG_RC tg_sandbox_drop_user(const char *user, struct tg_err *err);
 
 /* Lock every page of the process as it comes into use, so that copies which libraries make (ONNX
- * Runtime's of the weights, activations, requests) are never written to swap either. Only where there
- * is no limit on locked memory: elsewhere growing memory would fail. Returns whether it is so. */
+ * Runtime's of the weights, activations, requests) are never written to swap either. Only where
+ * there is no limit on locked memory: elsewhere growing memory would fail. Returns whether it is
+ * so. */
 bool tg_sandbox_lock_all(void);
 
 enum tg_sandbox_phase {

@@ -1,5 +1,5 @@
-#include <asm/termbits.h>
 #include <asm/ioctls.h>
+#include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
@@ -22,69 +22,69 @@ enum check {
 
 #define BOTH (TG_SANDBOX_LOAD | TG_SANDBOX_SERVE)
 
-/* The whole list. A call that is on no row kills the process. Filters add up to what all of them allow,
- * so what is needed for serving stands on both lists. */
+/* The whole list. A call that is on no row kills the process. Filters add up to what all of them
+ * allow, so what is needed for serving stands on both lists. */
 static const struct {
     int nr;
     unsigned phases;
     enum check check;
 } calls[] = {
-    /* descriptors we were handed */
-    {SCMP_SYS(read), BOTH, ANY},
-    {SCMP_SYS(readv), BOTH, ANY},
-    {SCMP_SYS(write), BOTH, ANY},
-    {SCMP_SYS(writev), BOTH, ANY},
-    {SCMP_SYS(close), BOTH, ANY},
-    {SCMP_SYS(pread64), TG_SANDBOX_LOAD, ANY},
-    {SCMP_SYS(lseek), TG_SANDBOX_LOAD, ANY},
-    {SCMP_SYS(fstat), BOTH, ANY},
-    {SCMP_SYS(newfstatat), BOTH, EMPTY_PATH},
-    {SCMP_SYS(ioctl), BOTH, READABLE},
-    /* sockets we were handed, and connections to them */
-    {SCMP_SYS(sendto), BOTH, ANY},
-    {SCMP_SYS(recvfrom), BOTH, ANY},
-    {SCMP_SYS(accept4), BOTH, ANY},
-    {SCMP_SYS(shutdown), BOTH, ANY},
-    {SCMP_SYS(getsockopt), BOTH, ANY},
-    {SCMP_SYS(uname), BOTH, ANY}, /* getnameinfo of Unix sockets */
-    {SCMP_SYS(epoll_wait), BOTH, ANY},
-    {SCMP_SYS(epoll_pwait), BOTH, ANY},
-    {SCMP_SYS(epoll_pwait2), BOTH, ANY},
-    {SCMP_SYS(epoll_ctl), BOTH, ANY},
-    /* memory */
-    {SCMP_SYS(mmap), BOTH, NO_EXEC},
-    {SCMP_SYS(mprotect), BOTH, NO_EXEC},
-    {SCMP_SYS(munmap), BOTH, ANY},
-    {SCMP_SYS(mremap), BOTH, ANY},
-    {SCMP_SYS(madvise), BOTH, ANY},
-    {SCMP_SYS(brk), BOTH, ANY},
-    {SCMP_SYS(mlock), TG_SANDBOX_LOAD, ANY},
-    {SCMP_SYS(munlock), BOTH, ANY},
-    {SCMP_SYS(prlimit64), TG_SANDBOX_LOAD, OWN_LIMIT}, /* what the limit is, when locking fails */
-    /* threads: the C library asks for clone3, is told there is none, and takes clone */
-    {SCMP_SYS(clone), TG_SANDBOX_LOAD, ONLY_THREAD},
-    {SCMP_SYS(set_robust_list), TG_SANDBOX_LOAD, ANY},
-    {SCMP_SYS(rseq), TG_SANDBOX_LOAD, ANY},
-    {SCMP_SYS(prctl), TG_SANDBOX_LOAD, NAME},
-    {SCMP_SYS(futex), BOTH, ANY},
-    {SCMP_SYS(sched_yield), BOTH, ANY},
-    {SCMP_SYS(sched_getaffinity), BOTH, ANY},
-    {SCMP_SYS(getpid), BOTH, ANY},
-    {SCMP_SYS(gettid), BOTH, ANY},
-    {SCMP_SYS(exit), BOTH, ANY},
-    {SCMP_SYS(exit_group), BOTH, ANY},
-    /* time, chance, signals */
-    {SCMP_SYS(clock_gettime), BOTH, ANY},
-    {SCMP_SYS(gettimeofday), BOTH, ANY},
-    {SCMP_SYS(clock_nanosleep), BOTH, ANY},
-    {SCMP_SYS(restart_syscall), BOTH, ANY},
-    {SCMP_SYS(getrandom), BOTH, ANY},
-    {SCMP_SYS(rt_sigaction), BOTH, ANY},
-    {SCMP_SYS(rt_sigprocmask), BOTH, ANY},
-    {SCMP_SYS(rt_sigreturn), BOTH, ANY},
-    {SCMP_SYS(getrusage), BOTH, ANY},
-    /* the second list is put on top of the first */
-    {SCMP_SYS(seccomp), TG_SANDBOX_LOAD, ANY},
+  /* descriptors we were handed */
+    {SCMP_SYS(read),              BOTH,            ANY        },
+    {SCMP_SYS(readv),             BOTH,            ANY        },
+    {SCMP_SYS(write),             BOTH,            ANY        },
+    {SCMP_SYS(writev),            BOTH,            ANY        },
+    {SCMP_SYS(close),             BOTH,            ANY        },
+    {SCMP_SYS(pread64),           TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(lseek),             TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(fstat),             BOTH,            ANY        },
+    {SCMP_SYS(newfstatat),        BOTH,            EMPTY_PATH },
+    {SCMP_SYS(ioctl),             BOTH,            READABLE   },
+ /* sockets we were handed, and connections to them */
+    {SCMP_SYS(sendto),            BOTH,            ANY        },
+    {SCMP_SYS(recvfrom),          BOTH,            ANY        },
+    {SCMP_SYS(accept4),           BOTH,            ANY        },
+    {SCMP_SYS(shutdown),          BOTH,            ANY        },
+    {SCMP_SYS(getsockopt),        BOTH,            ANY        },
+    {SCMP_SYS(uname),             BOTH,            ANY        }, /* getnameinfo of Unix sockets */
+    {SCMP_SYS(epoll_wait),        BOTH,            ANY        },
+    {SCMP_SYS(epoll_pwait),       BOTH,            ANY        },
+    {SCMP_SYS(epoll_pwait2),      BOTH,            ANY        },
+    {SCMP_SYS(epoll_ctl),         BOTH,            ANY        },
+ /* memory */
+    {SCMP_SYS(mmap),              BOTH,            NO_EXEC    },
+    {SCMP_SYS(mprotect),          BOTH,            NO_EXEC    },
+    {SCMP_SYS(munmap),            BOTH,            ANY        },
+    {SCMP_SYS(mremap),            BOTH,            ANY        },
+    {SCMP_SYS(madvise),           BOTH,            ANY        },
+    {SCMP_SYS(brk),               BOTH,            ANY        },
+    {SCMP_SYS(mlock),             TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(munlock),           BOTH,            ANY        },
+    {SCMP_SYS(prlimit64),         TG_SANDBOX_LOAD, OWN_LIMIT  }, /* what the limit is, when locking fails */
+  /* threads: the C library asks for clone3, is told there is none, and takes clone */
+    {SCMP_SYS(clone),             TG_SANDBOX_LOAD, ONLY_THREAD},
+    {SCMP_SYS(set_robust_list),   TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(rseq),              TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(prctl),             TG_SANDBOX_LOAD, NAME       },
+    {SCMP_SYS(futex),             BOTH,            ANY        },
+    {SCMP_SYS(sched_yield),       BOTH,            ANY        },
+    {SCMP_SYS(sched_getaffinity), BOTH,            ANY        },
+    {SCMP_SYS(getpid),            BOTH,            ANY        },
+    {SCMP_SYS(gettid),            BOTH,            ANY        },
+    {SCMP_SYS(exit),              BOTH,            ANY        },
+    {SCMP_SYS(exit_group),        BOTH,            ANY        },
+ /* time, chance, signals */
+    {SCMP_SYS(clock_gettime),     BOTH,            ANY        },
+    {SCMP_SYS(gettimeofday),      BOTH,            ANY        },
+    {SCMP_SYS(clock_nanosleep),   BOTH,            ANY        },
+    {SCMP_SYS(restart_syscall),   BOTH,            ANY        },
+    {SCMP_SYS(getrandom),         BOTH,            ANY        },
+    {SCMP_SYS(rt_sigaction),      BOTH,            ANY        },
+    {SCMP_SYS(rt_sigprocmask),    BOTH,            ANY        },
+    {SCMP_SYS(rt_sigreturn),      BOTH,            ANY        },
+    {SCMP_SYS(getrusage),         BOTH,            ANY        },
+ /* the second list is put on top of the first */
+    {SCMP_SYS(seccomp),           TG_SANDBOX_LOAD, ANY        },
 };
 
 static int add(scmp_filter_ctx ctx, int nr, enum check check)

@@ -42,7 +42,9 @@ static enum tg_route last_segment(const char *path)
         return TG_ROUTE_MODEL;
     if (!segment(&path, &s) || *path != '\0')
         return TG_ROUTE_NONE;
-    return is(s, "ready") ? TG_ROUTE_MODEL_READY : is(s, "infer") ? TG_ROUTE_MODEL_INFER : TG_ROUTE_NONE;
+    return is(s, "ready")   ? TG_ROUTE_MODEL_READY
+           : is(s, "infer") ? TG_ROUTE_MODEL_INFER
+                            : TG_ROUTE_NONE;
 }
 
 static struct tg_route_match parse_model(const char *path)
@@ -69,11 +71,11 @@ struct tg_route_match tg_route_parse(const char *path)
         const char *path;
         enum tg_route route;
     } fixed[] = {
-        {"/v2", TG_ROUTE_SERVER},
-        {"/v2/", TG_ROUTE_SERVER},
-        {"/v2/health/live", TG_ROUTE_LIVE},
-        {"/v2/health/ready", TG_ROUTE_READY},
-        {"/metrics", TG_ROUTE_METRICS},
+        {"/v2",              TG_ROUTE_SERVER },
+        {"/v2/",             TG_ROUTE_SERVER },
+        {"/v2/health/live",  TG_ROUTE_LIVE   },
+        {"/v2/health/ready", TG_ROUTE_READY  },
+        {"/metrics",         TG_ROUTE_METRICS},
     };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fixed); i++)
@@ -240,13 +242,13 @@ static const struct {
     bool needs_model; /* 503 while there is none; 404 for another name or version */
     const char *type;
 } routes[] = {
-    [TG_ROUTE_SERVER] = {get_server, TG_HTTP_GET, false, "application/json"},
-    [TG_ROUTE_LIVE] = {get_live, TG_HTTP_GET, false, "application/json"},
-    [TG_ROUTE_READY] = {get_ready, TG_HTTP_GET, false, "application/json"},
-    [TG_ROUTE_MODEL] = {get_model, TG_HTTP_GET, true, "application/json"},
-    [TG_ROUTE_MODEL_READY] = {get_model_ready, TG_HTTP_GET, true, "application/json"},
-    [TG_ROUTE_MODEL_INFER] = {post_infer, TG_HTTP_POST, true, "application/json"},
-    [TG_ROUTE_METRICS] = {get_metrics, TG_HTTP_GET, true, "text/plain; version=0.0.4"},
+    [TG_ROUTE_SERVER] = {get_server,      TG_HTTP_GET,  false, "application/json"         },
+    [TG_ROUTE_LIVE] = {get_live,        TG_HTTP_GET,  false, "application/json"         },
+    [TG_ROUTE_READY] = {get_ready,       TG_HTTP_GET,  false, "application/json"         },
+    [TG_ROUTE_MODEL] = {get_model,       TG_HTTP_GET,  true,  "application/json"         },
+    [TG_ROUTE_MODEL_READY] = {get_model_ready, TG_HTTP_GET,  true,  "application/json"         },
+    [TG_ROUTE_MODEL_INFER] = {post_infer,      TG_HTTP_POST, true,  "application/json"         },
+    [TG_ROUTE_METRICS] = {get_metrics,     TG_HTTP_GET,  true,  "text/plain; version=0.0.4"},
 };
 
 /* ---- who may ask ---- */
@@ -306,8 +308,7 @@ enum tg_rc tg_service_handle(void *arg, const struct tg_http_req *req, struct tg
     if (status == 401)
         TG_TRY(tg_http_res_header(res, "WWW-Authenticate", "Bearer"));
     if (status == 405)
-        TG_TRY(tg_http_res_header(res, "Allow",
-                                  tg_http_method_name(routes[x.match.route].method)));
+        TG_TRY(tg_http_res_header(res, "Allow", tg_http_method_name(routes[x.match.route].method)));
     if (status != 0) {
         answer_error(res, status, why);
         return TG_OK;
@@ -315,8 +316,8 @@ enum tg_rc tg_service_handle(void *arg, const struct tg_http_req *req, struct tg
     tg_http_res_status(res, 200);
     rc = routes[x.match.route].fn(&x, &out, err);
     if (rc == TG_OK)
-        return tg_http_res_take(res, x.binary ? "application/octet-stream" : routes[x.match.route].type,
-                                &out);
+        return tg_http_res_take(
+            res, x.binary ? "application/octet-stream" : routes[x.match.route].type, &out);
     answer_error(res, status_of(rc), err->rc == rc ? err->msg : tg_rc_text(rc));
     return TG_OK;
 }

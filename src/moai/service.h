@@ -1,4 +1,5 @@
-/* The Open Inference Protocol v2 over the worker's listening sockets (docs/moai.md lists the routes).
+/* The Open Inference Protocol v2 over the worker's listening sockets (docs/moai.md lists the
+ * routes).
  *
  * Handlers run in the loop's thread, one request at a time; the threads are inside the model. */
 #ifndef TG_MOAI_SERVICE_H
@@ -39,13 +40,13 @@ uint64_t tg_service_limit(void *arg, enum tg_http_method method, const char *pat
 
 /* A path of the protocol, split (pure). */
 enum tg_route {
-    TG_ROUTE_SERVER,       /* v2 */
-    TG_ROUTE_LIVE,         /* v2/health/live */
-    TG_ROUTE_READY,        /* v2/health/ready */
-    TG_ROUTE_MODEL,        /* v2/models/M[/versions/V] */
-    TG_ROUTE_MODEL_READY,  /* .../ready */
-    TG_ROUTE_MODEL_INFER,  /* .../infer */
-    TG_ROUTE_METRICS,      /* metrics */
+    TG_ROUTE_SERVER,      /* v2 */
+    TG_ROUTE_LIVE,        /* v2/health/live */
+    TG_ROUTE_READY,       /* v2/health/ready */
+    TG_ROUTE_MODEL,       /* v2/models/M[/versions/V] */
+    TG_ROUTE_MODEL_READY, /* .../ready */
+    TG_ROUTE_MODEL_INFER, /* .../infer */
+    TG_ROUTE_METRICS,     /* metrics */
     TG_ROUTE_NONE
 };
 

@@ -20,16 +20,16 @@ static const struct {
     enum tg_rc rc;
     const char *why;
 } failures[] = {
-    {ORT_INVALID_ARGUMENT, TG_E_FORMAT, "ONNX Runtime refused an argument"},
-    {ORT_INVALID_PROTOBUF, TG_E_FORMAT, "not a valid ONNX model"},
-    {ORT_INVALID_GRAPH, TG_E_FORMAT, "the model's graph is not valid"},
-    {ORT_NO_MODEL, TG_E_FORMAT, "there is no model"},
-    {ORT_NO_SUCHFILE, TG_E_UNSUPPORTED, "the model refers to another file"},
-    {ORT_NOT_IMPLEMENTED, TG_E_UNSUPPORTED,
-     "the model needs an operator or a type that this ONNX Runtime does not have"},
-    {ORT_EP_FAIL, TG_E_INTERNAL, "the CPU execution provider failed"},
-    {ORT_RUNTIME_EXCEPTION, TG_E_INTERNAL, "ONNX Runtime failed while running"},
-    {ORT_FAIL, TG_E_FORMAT,
+    {ORT_INVALID_ARGUMENT,  TG_E_FORMAT,      "ONNX Runtime refused an argument"             },
+    {ORT_INVALID_PROTOBUF,  TG_E_FORMAT,      "not a valid ONNX model"                       },
+    {ORT_INVALID_GRAPH,     TG_E_FORMAT,      "the model's graph is not valid"               },
+    {ORT_NO_MODEL,          TG_E_FORMAT,      "there is no model"                            },
+    {ORT_NO_SUCHFILE,       TG_E_UNSUPPORTED, "the model refers to another file"             },
+    {ORT_NOT_IMPLEMENTED,   TG_E_UNSUPPORTED,
+     "the model needs an operator or a type that this ONNX Runtime does not have"            },
+    {ORT_EP_FAIL,           TG_E_INTERNAL,    "the CPU execution provider failed"            },
+    {ORT_RUNTIME_EXCEPTION, TG_E_INTERNAL,    "ONNX Runtime failed while running"            },
+    {ORT_FAIL,              TG_E_FORMAT,
      "ONNX Runtime can't load or run this model (not ONNX, a newer opset, or a broken graph)"},
 };
 
@@ -59,19 +59,19 @@ static const struct {
     ONNXTensorElementDataType ort;
     enum tg_dtype ours;
 } types[] = {
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, TG_DT_BOOL},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, TG_DT_UINT8},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, TG_DT_UINT16},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, TG_DT_UINT32},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, TG_DT_UINT64},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, TG_DT_INT8},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, TG_DT_INT16},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, TG_DT_INT32},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, TG_DT_INT64},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, TG_DT_FP16},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, TG_DT_FP32},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, TG_DT_FP64},
-    {ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, TG_DT_BYTES},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,    TG_DT_BOOL  },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,   TG_DT_UINT8 },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,  TG_DT_UINT16},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,  TG_DT_UINT32},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,  TG_DT_UINT64},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,    TG_DT_INT8  },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,   TG_DT_INT16 },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,   TG_DT_INT32 },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,   TG_DT_INT64 },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, TG_DT_FP16  },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,   TG_DT_FP32  },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,  TG_DT_FP64  },
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING,  TG_DT_BYTES },
 };
 
 bool tg_ort_dtype(ONNXTensorElementDataType t, enum tg_dtype *out)
@@ -113,7 +113,8 @@ static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *er
     o->api->ReleaseThreadingOptions(t);
     TG_TRY(rc);
     TG_TRY(tg_ort_check(o, o->api->DisableTelemetryEvents(o->env), "telemetry", err));
-    return tg_ort_check(o, o->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &o->cpu),
+    return tg_ort_check(o,
+                        o->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &o->cpu),
                         "memory", err);
 }
 
@@ -190,7 +191,8 @@ static enum tg_rc read_name(const struct tg_session *s, name_fn get, size_t i, c
 
     TG_TRY(tg_ort_check(s->ort, api->GetAllocatorWithDefaultOptions(&alloc), "names", err));
     TG_TRY(tg_ort_check(s->ort, get(s->session, i, alloc, &name), "names", err));
-    *out = strlen(name) <= TG_OIP_NAME_MAX && tg_utf8_ok(tg_bytes_str(name)) ? tg_strdup(name) : NULL;
+    *out =
+        strlen(name) <= TG_OIP_NAME_MAX && tg_utf8_ok(tg_bytes_str(name)) ? tg_strdup(name) : NULL;
     rc = tg_ort_check(s->ort, api->AllocatorFree(alloc, name), "names", err);
     if (rc == TG_OK && *out == NULL)
         rc = TG_FAIL(err, TG_E_UNSUPPORTED,

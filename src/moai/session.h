@@ -14,9 +14,9 @@
 #include "tensor/oip.h"
 #include "tensor/tensor.h"
 
-/* ONNX Runtime's environment: one per process, made before the sandbox is entered (it reads /proc and
- * /sys, and starts every thread it will ever have: `threads` - 1). No log, no telemetry; idle threads
- * sleep rather than spin. */
+/* ONNX Runtime's environment: one per process, made before the sandbox is entered (it reads /proc
+ * and /sys, and starts every thread it will ever have: `threads` - 1). No log, no telemetry; idle
+ * threads sleep rather than spin. */
 struct tg_ort;
 TG_RC tg_ort_new(unsigned threads, struct tg_ort **out, struct tg_err *err);
 void tg_ort_free(struct tg_ort *o);
@@ -35,8 +35,8 @@ struct tg_ports {
     size_t n;
 };
 
-/* A loaded model. model: the file's bytes, which ONNX Runtime copies from; they must outlive the call
- * only. ort must outlive the session.
+/* A loaded model. model: the file's bytes, which ONNX Runtime copies from; they must outlive the
+ * call only. ort must outlive the session.
  * @retval TG_E_FORMAT       not a valid ONNX model
  * @retval TG_E_UNSUPPORTED  external data, an operator or type this ONNX Runtime doesn't have, an
  *                           input or output that is no tensor or of a type outside the protocol */
@@ -54,8 +54,8 @@ struct tg_session_times {
 };
 
 /* Run request->tensors, which must be the model's inputs, each once, in type and shape. Appends to
- * reply->tensors the outputs named in request->wanted, in that order (all, when none is named); data
- * is copied into the reply's own memory and ONNX Runtime's is wiped. times may be NULL.
+ * reply->tensors the outputs named in request->wanted, in that order (all, when none is named);
+ * data is copied into the reply's own memory and ONNX Runtime's is wiped. times may be NULL.
  * @retval TG_E_USAGE     unknown, missing or wrong inputs or outputs; err names them
  * @retval TG_E_INTERNAL  the model failed on this input */
 TG_RC tg_session_run(struct tg_session *s, const struct tg_oip *request, struct tg_oip *reply,

@@ -18,7 +18,8 @@ struct tg_session {
     struct tg_ports in, out;
 };
 
-/* Turn a status into a code and words of ours; releases it. NULL is TG_OK. `doing` begins the text. */
+/* Turn a status into a code and words of ours; releases it. NULL is TG_OK. `doing` begins the text.
+ */
 TG_RC tg_ort_check(const struct tg_ort *o, OrtStatus *status, const char *doing,
                    struct tg_err *err);
 

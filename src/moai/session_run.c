@@ -152,14 +152,15 @@ static enum tg_rc make_input(struct run *r, const struct tg_oip_tensor *t)
         /* ONNX Runtime never writes to an input. */
         void *p = t->data.n > 0 ? (void *)(uintptr_t)t->data.p : &nothing;
 
-        return tg_ort_check(r->s->ort,
-                            r->api->CreateTensorWithDataAsOrtValue(
-                                r->s->ort->cpu, p, t->data.n, t->shape.d, t->shape.n,
-                                tg_ort_type(t->dtype), &r->in[i]),
-                            t->name, r->err);
+        return tg_ort_check(
+            r->s->ort,
+            r->api->CreateTensorWithDataAsOrtValue(r->s->ort->cpu, p, t->data.n, t->shape.d,
+                                                   t->shape.n, tg_ort_type(t->dtype), &r->in[i]),
+            t->name, r->err);
     }
     TG_TRY(tg_shape_count(&t->shape, TG_OIP_DATA_MAX, &count));
-    TG_TRY(tg_ort_check(r->s->ort, r->api->GetAllocatorWithDefaultOptions(&alloc), t->name, r->err));
+    TG_TRY(
+        tg_ort_check(r->s->ort, r->api->GetAllocatorWithDefaultOptions(&alloc), t->name, r->err));
     TG_TRY(tg_ort_check(r->s->ort,
                         r->api->CreateTensorAsOrtValue(alloc, t->shape.d, t->shape.n,
                                                        ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING,
@@ -226,9 +227,8 @@ static enum tg_rc take_strings(struct run *r, OrtValue *v, struct tg_oip_tensor 
         if (len > total)
             return TG_FAIL(r->err, TG_E_INTERNAL, "output '%s' changed under way", t->name);
         tg_put_le32(t->owned + at, (uint32_t)len);
-        TG_TRY(tg_ort_check(r->s->ort,
-                            r->api->GetStringTensorElement(v, len, i, t->owned + at + 4), t->name,
-                            r->err));
+        TG_TRY(tg_ort_check(r->s->ort, r->api->GetStringTensorElement(v, len, i, t->owned + at + 4),
+                            t->name, r->err));
         at += 4 + len;
         total -= len;
     }
@@ -305,9 +305,8 @@ static enum tg_rc take_outputs(struct run *r, struct tg_oip *reply)
 
 static enum tg_rc infer(struct run *r)
 {
-    OrtStatus *st = r->api->Run(r->s->session, NULL, r->in_names,
-                                (const OrtValue *const *)r->in, r->n_in, r->out_names, r->n_out,
-                                r->out);
+    OrtStatus *st = r->api->Run(r->s->session, NULL, r->in_names, (const OrtValue *const *)r->in,
+                                r->n_in, r->out_names, r->n_out, r->out);
 
     if (st == NULL)
         return TG_OK;

@@ -21,8 +21,8 @@
 #include "moai/sandbox.h"
 #include "net/wipe.h"
 
-/* A drained worker waits this long for one more request on a kept-alive connection, so that a client
- * that is just sending one loses nothing; and this long for everything. */
+/* A drained worker waits this long for one more request on a kept-alive connection, so that a
+ * client that is just sending one loses nothing; and this long for everything. */
 #define DRAIN_IDLE_MS 1000
 #define DRAIN_DEADLINE_MS 20000
 
@@ -113,10 +113,8 @@ static void on_drained(void *arg, bool clean)
 static void drain(void *arg)
 {
     struct worker *w = arg;
-    const struct tg_http_drain_opts opts = {.idle_ms = DRAIN_IDLE_MS,
-                                            .deadline_ms = DRAIN_DEADLINE_MS,
-                                            .done = on_drained,
-                                            .arg = w};
+    const struct tg_http_drain_opts opts = {
+        .idle_ms = DRAIN_IDLE_MS, .deadline_ms = DRAIN_DEADLINE_MS, .done = on_drained, .arg = w};
 
     if (w->service.draining)
         return;
@@ -191,9 +189,9 @@ static enum tg_rc inspect_listener(const struct worker *w, size_t i, struct tg_s
         loopback = IN6_IS_ADDR_LOOPBACK(&in.sin6_addr) != 0;
     }
     if (!loopback)
-        return TG_FAIL(err, TG_E_DENIED,
-                       "--listen-fd %d: predictions are served on Unix sockets and on loopback only",
-                       fd);
+        return TG_FAIL(
+            err, TG_E_DENIED,
+            "--listen-fd %d: predictions are served on Unix sockets and on loopback only", fd);
     if (!w->token_set)
         return TG_FAIL(err, TG_E_DENIED, "--listen-fd %d is TCP: that needs --token-fd", fd);
     l->needs_token = true;
@@ -226,7 +224,8 @@ static enum tg_rc warm_up(struct tg_err *err)
     uint8_t hash[TG_SHA256_LEN];
 
     tzset();
-    TG_TRY(tg_control_decode(tg_bytes_str("{\"command\":\"serve\"}"), &c, err)); /* JSON's hash seed */
+    TG_TRY(
+        tg_control_decode(tg_bytes_str("{\"command\":\"serve\"}"), &c, err)); /* JSON's hash seed */
     if (tg_random(hash, sizeof(hash)) != TG_OK || tg_sha256(TG_BYTES_OF(hash), hash) != TG_OK)
         return TG_FAIL(err, TG_E_INTERNAL, "the cryptographic library does not work");
     return TG_OK;
@@ -259,7 +258,8 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
 
 static void close_inputs(const struct tg_worker_opts *o)
 {
-    const int fds[] = {o->package, o->trust, o->key, o->rollback, o->grant, o->deployment, o->token};
+    const int fds[] = {o->package, o->trust,      o->key,  o->rollback,
+                       o->grant,   o->deployment, o->token};
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
         tg_fd_close(fds[i]);
@@ -293,8 +293,8 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
 
 static enum tg_rc keep_only_ours(const struct tg_worker_opts *o, struct tg_err *err)
 {
-    int keep[8 + TG_SERVICE_LISTENERS_MAX] = {o->package,    o->trust, o->key,     o->rollback,
-                                              o->grant,      o->token, o->control, o->deployment};
+    int keep[8 + TG_SERVICE_LISTENERS_MAX] = {o->package, o->trust, o->key,     o->rollback,
+                                              o->grant,   o->token, o->control, o->deployment};
 
     memcpy(keep + 8, o->listen, o->n_listen * sizeof(keep[0]));
     return tg_sandbox_close_fds(keep, 8 + o->n_listen, err);

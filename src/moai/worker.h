@@ -1,4 +1,5 @@
-/* The worker process, from its command line to its exit (docs/architecture.md, "Agent and worker"). */
+/* The worker process, from its command line to its exit (docs/architecture.md, "Agent and worker").
+ */
 #ifndef TG_MOAI_WORKER_H
 #define TG_MOAI_WORKER_H
 
@@ -15,13 +16,14 @@ struct tg_worker_opts {
     unsigned threads; /* 0: all processors */
 };
 
-/* Runs until drained, told to stop, or failed. What went wrong was told to the agent, and is in err. */
+/* Runs until drained, told to stop, or failed. What went wrong was told to the agent, and is in
+ * err. */
 TG_RC tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err);
 
 /* `--make-key`: a hybrid KEM pair, owned by whoever runs this (by `user`, if not NULL).
- * dir NULL (the agent's way): kem.priv (0600) in the current folder, made unless it is there; the public
- * half as PEM to stdout. With dir, for people: a fresh dir/kem.priv and dir/kem.pub; dir is made (0700) if
- * it is missing; a key that is there is never overwritten.
+ * dir NULL (the agent's way): kem.priv (0600) in the current folder, made unless it is there; the
+ * public half as PEM to stdout. With dir, for people: a fresh dir/kem.priv and dir/kem.pub; dir is
+ * made (0700) if it is missing; a key that is there is never overwritten.
  * @retval TG_E_EXISTS there is a key already (only with dir) */
 TG_RC tg_moai_make_key(const char *dir, const char *user, struct tg_err *err);
 

@@ -36,7 +36,7 @@ uint16_t tg_half_from_f64(double d)
         return (uint16_t)(sign | 0x7c00u);
     if (a < 6.103515625e-05) /* below 2^-14: subnormal, in steps of 2^-24 */
         return (uint16_t)(sign | (uint16_t)nearbyint(ldexp(a, 24)));
-    (void)frexp(a, &e); /* a = m * 2^e, m in [0.5, 1) */
+    (void)frexp(a, &e);                   /* a = m * 2^e, m in [0.5, 1) */
     scaled = nearbyint(ldexp(a, 11 - e)); /* in [1024, 2048]; 2048 carries into the exponent */
     return (uint16_t)(sign | (uint16_t)(((unsigned)(e + 13) << 10) + (unsigned)scaled));
 }

@@ -12,9 +12,18 @@ static const struct {
     const char *code; /* without the byte order */
     enum tg_dtype dtype;
 } codes[] = {
-    {"b1", TG_DT_BOOL},   {"u1", TG_DT_UINT8}, {"u2", TG_DT_UINT16}, {"u4", TG_DT_UINT32},
-    {"u8", TG_DT_UINT64}, {"i1", TG_DT_INT8},  {"i2", TG_DT_INT16},  {"i4", TG_DT_INT32},
-    {"i8", TG_DT_INT64},  {"f2", TG_DT_FP16},  {"f4", TG_DT_FP32},   {"f8", TG_DT_FP64},
+    {"b1", TG_DT_BOOL  },
+    {"u1", TG_DT_UINT8 },
+    {"u2", TG_DT_UINT16},
+    {"u4", TG_DT_UINT32},
+    {"u8", TG_DT_UINT64},
+    {"i1", TG_DT_INT8  },
+    {"i2", TG_DT_INT16 },
+    {"i4", TG_DT_INT32 },
+    {"i8", TG_DT_INT64 },
+    {"f2", TG_DT_FP16  },
+    {"f4", TG_DT_FP32  },
+    {"f8", TG_DT_FP64  },
 };
 
 /* A cursor over the header's text. */
@@ -112,11 +121,13 @@ static enum tg_rc read_descr(struct lit *l, const char *name, enum tg_dtype *out
         }
     for (size_t i = 0; i < s.n; i++)
         if (s.p[i] < 0x21 || s.p[i] > 0x7e)
-            return TG_FAIL(err, TG_E_FORMAT, "%s: 'descr' holds a character that is not ASCII", name);
-    return TG_FAIL(err, TG_E_UNSUPPORTED,
-                   "%s: element type '%.*s' is not supported (take a little-endian bool, integer or "
-                   "float type, e.g. array.astype('<f4'))",
-                   name, (int)s.n, (const char *)s.p);
+            return TG_FAIL(err, TG_E_FORMAT, "%s: 'descr' holds a character that is not ASCII",
+                           name);
+    return TG_FAIL(
+        err, TG_E_UNSUPPORTED,
+        "%s: element type '%.*s' is not supported (take a little-endian bool, integer or "
+        "float type, e.g. array.astype('<f4'))",
+        name, (int)s.n, (const char *)s.p);
 }
 
 enum { KEY_DESCR = 1, KEY_ORDER = 2, KEY_SHAPE = 4, KEY_ALL = 7 };
@@ -188,8 +199,8 @@ static enum tg_rc split(struct tg_bytes file, const char *name, struct tg_bytes 
         return TG_FAIL(err, TG_E_FORMAT, "%s: ends at offset %zu, inside the header", name, file.n);
     n = len.n == 2 ? (uint32_t)len.p[0] | (uint32_t)len.p[1] << 8 : tg_get_le32(len.p);
     if (n > TG_NPY_HEADER_MAX)
-        return TG_FAIL(err, TG_E_LIMIT, "%s: header of %" PRIu32 " bytes, at most %" PRIu32, name, n,
-                       TG_NPY_HEADER_MAX);
+        return TG_FAIL(err, TG_E_LIMIT, "%s: header of %" PRIu32 " bytes, at most %" PRIu32, name,
+                       n, TG_NPY_HEADER_MAX);
     if (tg_rd_bytes(&r, n, header) != TG_OK)
         return TG_FAIL(err, TG_E_FORMAT, "%s: ends at offset %zu, inside the header", name, file.n);
     *data = r.rest;

@@ -13,8 +13,8 @@
 
 struct tg_num {
     struct tg_bytes text;
-    uint64_t digits;  /* all digits as one integer, when `exact` */
-    int32_t exp10;    /* value = ± digits * 10^exp10, when `exact` */
+    uint64_t digits; /* all digits as one integer, when `exact` */
+    int32_t exp10;   /* value = ± digits * 10^exp10, when `exact` */
     bool negative;
     bool integer; /* neither fraction nor exponent was written */
     bool exact;   /* all digits fit in 64 bits, and the exponent is small */

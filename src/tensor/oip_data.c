@@ -1,4 +1,5 @@
-/* Tensor data in JSON: numbers, booleans and strings straight from the text into packed elements. */
+/* Tensor data in JSON: numbers, booleans and strings straight from the text into packed elements.
+ */
 #include <string.h>
 
 #include "tensor/num.h"
@@ -101,7 +102,7 @@ static const char *element_why(enum tg_rc rc, enum tg_dtype t)
 {
     if (rc == TG_E_LIMIT)
         return "outside the range of";
-    return t == TG_DT_BYTES ? "not a JSON string as an element of"
+    return t == TG_DT_BYTES  ? "not a JSON string as an element of"
            : t == TG_DT_BOOL ? "not true or false as an element of"
                              : "not a JSON number that can be an element of";
 }

@@ -157,9 +157,15 @@ static enum tg_rc param_binary_all(struct parse *p, struct item *it)
     return flag(p, "binary_data_output", &p->m->binary_outputs);
 }
 
-static const struct member tensor_params[] = {{"binary_data_size", param_size}};
-static const struct member wanted_params[] = {{"binary_data", param_binary}};
-static const struct member body_params[] = {{"binary_data_output", param_binary_all}};
+static const struct member tensor_params[] = {
+    {"binary_data_size", param_size}
+};
+static const struct member wanted_params[] = {
+    {"binary_data", param_binary}
+};
+static const struct member body_params[] = {
+    {"binary_data_output", param_binary_all}
+};
 
 /* ---- members of a tensor ---- */
 
@@ -175,10 +181,11 @@ static enum tg_rc tensor_type(struct parse *p, struct item *it)
     TG_TRY(text(p, "datatype", name, sizeof(name)));
     it->tensor->dtype = tg_dtype_from_name(tg_bytes_str(name));
     if (it->tensor->dtype == TG_DT_COUNT)
-        return TG_FAIL(p->err, TG_E_FORMAT,
-                       "%s[%zu].datatype: unknown; one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, "
-                       "INT16, INT32, INT64, FP16, FP32, FP64, BYTES",
-                       it->list, it->index);
+        return TG_FAIL(
+            p->err, TG_E_FORMAT,
+            "%s[%zu].datatype: unknown; one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, "
+            "INT16, INT32, INT64, FP16, FP32, FP64, BYTES",
+            it->list, it->index);
     return TG_OK;
 }
 
@@ -221,8 +228,11 @@ static enum tg_rc tensor_parameters(struct parse *p, struct item *it)
 enum { T_NAME = 1, T_TYPE = 2, T_SHAPE = 4, T_DATA = 8, T_NEEDED = 7 };
 
 static const struct member tensor_members[] = {
-    {"name", tensor_name},   {"datatype", tensor_type},         {"shape", tensor_shape},
-    {"data", tensor_data}, {"parameters", tensor_parameters},
+    {"name",       tensor_name      },
+    {"datatype",   tensor_type      },
+    {"shape",      tensor_shape     },
+    {"data",       tensor_data      },
+    {"parameters", tensor_parameters},
 };
 
 /* ---- a whole tensor ---- */
@@ -247,9 +257,8 @@ static enum tg_rc data_from_json(struct parse *p, const struct item *it, size_t 
     /* Each element takes a character and a comma, so a huge shape can't ask for memory that its
      * text does not pay for. */
     if (count > p->s.in.n / 2 + 1)
-        return TG_FAIL(p->err, TG_E_FORMAT,
-                       "%s[%zu].data: does not have the shape's %zu elements", it->list, it->index,
-                       count);
+        return TG_FAIL(p->err, TG_E_FORMAT, "%s[%zu].data: does not have the shape's %zu elements",
+                       it->list, it->index, count);
     room = (uint64_t)count * size + (t->dtype == TG_DT_BYTES ? p->s.in.n : 0);
     TG_TRY(count_bytes(p, it, room));
     buf = TG_BUF_SECRET((size_t)room + 1);
@@ -275,7 +284,8 @@ static enum tg_rc data_from_binary(struct parse *p, const struct item *it)
 
     if (tg_rd_bytes(&p->binary, (size_t)it->size, &part) != TG_OK)
         return TG_FAIL(p->err, TG_E_FORMAT,
-                       "%s[%zu]: binary_data_size is %" PRIu64 ", but %zu bytes are left behind the "
+                       "%s[%zu]: binary_data_size is %" PRIu64
+                       ", but %zu bytes are left behind the "
                        "JSON (is %s right?)",
                        it->list, it->index, it->size, p->binary.rest.n, TG_OIP_HEADER);
     TG_TRY(count_bytes(p, it, part.n));
@@ -340,11 +350,12 @@ static enum tg_rc wanted_parameters(struct parse *p, struct item *it)
 }
 
 static const struct member wanted_members[] = {
-    {"name", wanted_name},
+    {"name",       wanted_name      },
     {"parameters", wanted_parameters},
 };
 
-/* says_binary is kept in the caller's mask until binary_data_output is known, which may come later. */
+/* says_binary is kept in the caller's mask until binary_data_output is known, which may come later.
+ */
 static enum tg_rc add_wanted(struct parse *p, const char *list, uint64_t *says)
 {
     struct tg_oip *m = p->m;
@@ -428,9 +439,12 @@ static enum tg_rc body_outputs(struct parse *p, struct item *it)
 enum { B_INPUTS = 1, B_OUTPUTS = 2 };
 
 static const struct member body_members[] = {
-    {"inputs", body_inputs},         {"outputs", body_outputs}, {"id", body_id},
-    {"model_name", body_model_name}, {"model_version", body_model_version},
-    {"parameters", body_parameters},
+    {"inputs",        body_inputs       },
+    {"outputs",       body_outputs      },
+    {"id",            body_id           },
+    {"model_name",    body_model_name   },
+    {"model_version", body_model_version},
+    {"parameters",    body_parameters   },
 };
 
 static enum tg_rc parse_body(struct parse *p)
@@ -458,7 +472,10 @@ enum tg_rc tg_oip_parse(enum tg_oip_kind kind, struct tg_bytes json, struct tg_b
                         struct tg_oip **out, struct tg_err *err)
 {
     TG_AUTO(tg_oip_freep) struct tg_oip *m = tg_oip_new(kind);
-    struct parse p = {.s = {json, 0}, .binary = tg_rd_init(binary), .m = m, .err = err};
+    struct parse p = {
+        .s = {json, 0},
+          .binary = tg_rd_init(binary), .m = m, .err = err
+    };
 
     if (m == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");

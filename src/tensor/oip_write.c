@@ -93,8 +93,7 @@ static enum tg_rc write_string(struct tg_buf *out, struct tg_rd *r)
     return tg_json_quote(out, body);
 }
 
-static enum tg_rc write_data(struct tg_buf *out, const struct tg_oip_tensor *t,
-                             struct tg_err *err)
+static enum tg_rc write_data(struct tg_buf *out, const struct tg_oip_tensor *t, struct tg_err *err)
 {
     struct tg_rd r = tg_rd_init(t->data);
     size_t count = 0;

@@ -1,5 +1,5 @@
-/* A JSON tokenizer over bounded text (RFC 8259): each call takes one thing from the front. Nothing is
- * allocated. Offsets are for error texts. */
+/* A JSON tokenizer over bounded text (RFC 8259): each call takes one thing from the front. Nothing
+ * is allocated. Offsets are for error texts. */
 #ifndef TG_TENSOR_SCAN_H
 #define TG_TENSOR_SCAN_H
 
@@ -26,7 +26,8 @@ TG_RC tg_scan_string(struct tg_scan *s, struct tg_bytes *raw);
 size_t tg_scan_unescape(struct tg_bytes raw, uint8_t *out);
 /* Take a string into out (cap includes the NUL). @retval TG_E_LIMIT longer  @retval TG_E_FORMAT */
 TG_RC tg_scan_text(struct tg_scan *s, char *out, size_t cap);
-/* Take any one value. @retval TG_E_FORMAT  @retval TG_E_LIMIT nested deeper than depth_max (<= 64) */
+/* Take any one value. @retval TG_E_FORMAT  @retval TG_E_LIMIT nested deeper than depth_max (<= 64)
+ */
 TG_RC tg_scan_skip(struct tg_scan *s, unsigned depth_max);
 
 #endif

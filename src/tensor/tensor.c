@@ -10,11 +10,19 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[TG_DT_COUNT] = {
-    [TG_DT_BOOL] = {"BOOL", 1},     [TG_DT_UINT8] = {"UINT8", 1},   [TG_DT_UINT16] = {"UINT16", 2},
-    [TG_DT_UINT32] = {"UINT32", 4}, [TG_DT_UINT64] = {"UINT64", 8}, [TG_DT_INT8] = {"INT8", 1},
-    [TG_DT_INT16] = {"INT16", 2},   [TG_DT_INT32] = {"INT32", 4},   [TG_DT_INT64] = {"INT64", 8},
-    [TG_DT_FP16] = {"FP16", 2},     [TG_DT_FP32] = {"FP32", 4},     [TG_DT_FP64] = {"FP64", 8},
-    [TG_DT_BYTES] = {"BYTES", 0},
+    [TG_DT_BOOL] = {"BOOL",   1},
+      [TG_DT_UINT8] = {"UINT8",  1},
+      [TG_DT_UINT16] = {"UINT16", 2},
+    [TG_DT_UINT32] = {"UINT32", 4},
+      [TG_DT_UINT64] = {"UINT64", 8},
+      [TG_DT_INT8] = {"INT8",   1},
+    [TG_DT_INT16] = {"INT16",  2},
+      [TG_DT_INT32] = {"INT32",  4},
+      [TG_DT_INT64] = {"INT64",  8},
+    [TG_DT_FP16] = {"FP16",   2},
+      [TG_DT_FP32] = {"FP32",   4},
+      [TG_DT_FP64] = {"FP64",   8},
+    [TG_DT_BYTES] = {"BYTES",  0},
 };
 
 const char *tg_dtype_name(enum tg_dtype t)
@@ -89,10 +97,11 @@ static enum tg_rc check_strings(const char *what, size_t count, struct tg_bytes 
     struct tg_bytes len, body;
 
     for (size_t i = 0; i < count; i++)
-        if (tg_rd_bytes(&r, 4, &len) != TG_OK || tg_rd_bytes(&r, tg_get_le32(len.p), &body) != TG_OK)
+        if (tg_rd_bytes(&r, 4, &len) != TG_OK ||
+            tg_rd_bytes(&r, tg_get_le32(len.p), &body) != TG_OK)
             return TG_FAIL(err, TG_E_FORMAT,
-                           "%s: string %zu of %zu passes the end of the data at offset %zu", what, i,
-                           count, r.off);
+                           "%s: string %zu of %zu passes the end of the data at offset %zu", what,
+                           i, count, r.off);
     if (r.rest.n != 0)
         return TG_FAIL(err, TG_E_FORMAT, "%s: %zu bytes follow the last of %zu strings", what,
                        r.rest.n, count);

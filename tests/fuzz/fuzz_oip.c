@@ -1,5 +1,5 @@
-/* Bodies of the Open Inference Protocol. The first two bytes say which kind of body it is and how much of
- * it is JSON. What parses and can be written again parses to the same tensors. */
+/* Bodies of the Open Inference Protocol. The first two bytes say which kind of body it is and how
+ * much of it is JSON. What parses and can be written again parses to the same tensors. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
-/* Makes what a worker is handed, for the end-to-end tests: keys, trust stores, packages, grants, signed
- * deployments and rollback records, each with the one fault a test wants.
+/* Makes what a worker is handed, for the end-to-end tests: keys, trust stores, packages, grants,
+ * signed deployments and rollback records, each with the one fault a test wants.
  *
  *     moai_kit keys DIR
  *     moai_kit package --dir DIR --input MODEL --out F [--signer NAME] [--recipient NAME] ...
  *     moai_kit grant|deployment|rollback ...
  *
- * Keys are named by the files that `keys` made in DIR: author, stranger, platform (signing), device,
- * other (KEM). */
+ * Keys are named by the files that `keys` made in DIR: author, stranger, platform (signing),
+ * device, other (KEM). */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,10 +54,10 @@ static const struct tg_opt opts[] = {
     U64("sequence", sequence),
     U64("floor", floor),
     U64("lifetime", lifetime), /* seconds from made to not_after; 0: for ever */
-    U64("age", age),           /* made this many seconds ago */
+    U64("age", age), /* made this many seconds ago */
     U64("chunk", chunk),
-    {"allow-rollback", TG_OPT_FLAG, offsetof(struct args, allow_rollback), false, NULL, ""},
-    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+    {"allow-rollback", TG_OPT_FLAG, offsetof(struct args, allow_rollback), false,          NULL,          ""},
+    {NULL,                TG_OPT_END,                        0,                   false,          NULL, NULL},
 };
 
 static enum tg_rc key_path(const struct args *a, const char *name, const char *ext, char out[4096])
@@ -139,7 +139,9 @@ static enum tg_rc do_package(const struct args *a, struct tg_err *err)
     TG_AUTO(tg_kem_pk_freep) struct tg_kem_pk *pk = NULL;
     struct tg_jpair named = {"model_file", a->model_file};
     int64_t made = tg_clock_now() - (int64_t)a->age;
-    struct tg_tgsp_build b = {.aead = TG_AEAD_CHACHA20_POLY1305, .created_at = made, .threads = 1,
+    struct tg_tgsp_build b = {.aead = TG_AEAD_CHACHA20_POLY1305,
+                              .created_at = made,
+                              .threads = 1,
                               .chunk_size = a->chunk};
     char path[4096];
 
@@ -151,8 +153,11 @@ static enum tg_rc do_package(const struct args *a, struct tg_err *err)
     b.signer = signer;
     b.recipients = (const struct tg_kem_pk *const *)&pk;
     b.n_recipients = 1;
-    b.model = (struct tg_tgsp_model){.name = a->model, .version = a->version, .sequence = a->sequence,
-                                     .floor = a->floor, .format = format_of(a->format)};
+    b.model = (struct tg_tgsp_model){.name = a->model,
+                                     .version = a->version,
+                                     .sequence = a->sequence,
+                                     .floor = a->floor,
+                                     .format = format_of(a->format)};
     if (a->model_file != NULL)
         b.model.metadata = (struct tg_jlist){&named, 1};
     if (a->fleet != NULL)
@@ -213,7 +218,9 @@ static enum tg_rc do_deployment(const struct args *a, struct tg_err *err)
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
     TG_AUTO(tg_sign_sk_freep) struct tg_sign_sk *signer = NULL;
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TGSP_DOC_MAX);
-    struct tg_deployment_fields f = {.deployment_id = "d-1", .fleet = a->fleet, .device = a->device,
+    struct tg_deployment_fields f = {.deployment_id = "d-1",
+                                     .fleet = a->fleet,
+                                     .device = a->device,
                                      .allow_rollback = a->allow_rollback};
     struct tg_src src;
     int fd;
@@ -227,7 +234,8 @@ static enum tg_rc do_deployment(const struct args *a, struct tg_err *err)
     return tg_file_write(a->out, tg_buf_view(&text), 0644, true, err);
 }
 
-/* A record of having run `package` (of this model, sequence and floor); without one an empty record. */
+/* A record of having run `package` (of this model, sequence and floor); without one an empty
+ * record. */
 static enum tg_rc do_rollback(const struct args *a, struct tg_err *err)
 {
     TG_AUTO(tg_rollback_freep) struct tg_rollback *r = NULL;
@@ -250,17 +258,19 @@ static enum tg_rc do_rollback(const struct args *a, struct tg_err *err)
 static const struct {
     const char *name;
     enum tg_rc (*fn)(const struct args *a, struct tg_err *err);
-} verbs[] = {{"keys", do_keys},
-             {"package", do_package},
-             {"grant", do_grant},
-             {"deployment", do_deployment},
-             {"rollback", do_rollback}};
+} verbs[] = {
+    {"keys",       do_keys      },
+    {"package",    do_package   },
+    {"grant",      do_grant     },
+    {"deployment", do_deployment},
+    {"rollback",   do_rollback  }
+};
 
 int main(int argc, char **argv)
 {
     const struct tg_cmd cmd = {"kit", "", "", NULL, opts, 0, 0};
-    struct args a = {.signer = "author", .recipient = "device", .model = "net", .version = "1",
-                     .sequence = 10};
+    struct args a = {
+        .signer = "author", .recipient = "device", .model = "net", .version = "1", .sequence = 10};
     struct tg_opt_list rest = {NULL, 0};
     struct tg_err err = TG_ERR_INIT;
     enum tg_rc rc = TG_E_USAGE;

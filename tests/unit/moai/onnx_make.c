@@ -58,7 +58,8 @@ static enum tg_rc value_info(const struct onnx_make *m, const char *name, struct
     return message(out, 2, &type);
 }
 
-/* A FLOAT[1] tensor whose data is said to be in weights.bin; inside `nest` attributes of subgraphs. */
+/* A FLOAT[1] tensor whose data is said to be in weights.bin; inside `nest` attributes of subgraphs.
+ */
 static enum tg_rc external_graph(const struct onnx_make *m, struct tg_buf *graph)
 {
     TG_AUTO(tg_buf_done) struct tg_buf t = TG_BUF_INIT(MAX), kv = TG_BUF_INIT(MAX);
@@ -75,7 +76,8 @@ static enum tg_rc external_graph(const struct onnx_make *m, struct tg_buf *graph
     if (m->nest == 0)
         return message(graph, 5, &t);
     TG_TRY(message(&g, 5, &t));
-    for (size_t i = 0; i < m->nest; i++) { /* graph -> attribute.g -> node.attribute -> graph.node */
+    for (size_t i = 0; i < m->nest;
+         i++) { /* graph -> attribute.g -> node.attribute -> graph.node */
         TG_TRY(message(&a, 6, &g));
         TG_TRY(message(&n, 5, &a));
         TG_TRY(message(i + 1 < m->nest ? &g : graph, 1, &n));

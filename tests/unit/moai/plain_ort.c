@@ -85,7 +85,8 @@ int main(int argc, char **argv)
     api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (argc < 4 || times == 0 || tg_file_read(argv[2], &file, &err) != TG_OK ||
         tg_npy_parse(tg_buf_view(&file), argv[2], &x, &err) != TG_OK || x.dtype != TG_DT_FP32) {
-        (void)fprintf(stderr, "usage: plain_ort MODEL INPUT.npy OUTPUT.npy [TIMES [THREADS]] (%s)\n",
+        (void)fprintf(stderr,
+                      "usage: plain_ort MODEL INPUT.npy OUTPUT.npy [TIMES [THREADS]] (%s)\n",
                       err.msg);
         return 2;
     }

@@ -16,30 +16,30 @@ static void routes_are_those_of_the_protocol(void **state)
         enum tg_route route;
         const char *model, *version;
     } rows[] = {
-        {"/v2", TG_ROUTE_SERVER, NULL, NULL},
-        {"/v2/", TG_ROUTE_SERVER, NULL, NULL},
-        {"/v2/health/live", TG_ROUTE_LIVE, NULL, NULL},
-        {"/v2/health/ready", TG_ROUTE_READY, NULL, NULL},
-        {"/metrics", TG_ROUTE_METRICS, NULL, NULL},
-        {"/v2/models/net", TG_ROUTE_MODEL, "net", NULL},
-        {"/v2/models/net/ready", TG_ROUTE_MODEL_READY, "net", NULL},
-        {"/v2/models/net/infer", TG_ROUTE_MODEL_INFER, "net", NULL},
-        {"/v2/models/net/versions/1", TG_ROUTE_MODEL, "net", "1"},
-        {"/v2/models/net/versions/1/ready", TG_ROUTE_MODEL_READY, "net", "1"},
-        {"/v2/models/net/versions/1/infer", TG_ROUTE_MODEL_INFER, "net", "1"},
-        {"/v2/models/ready", TG_ROUTE_MODEL, "ready", NULL},
-        {"/v2/models/ready/ready", TG_ROUTE_MODEL_READY, "ready", NULL},
-        {"/v2/models/versions/versions/versions", TG_ROUTE_MODEL, "versions", "versions"},
-        {"/", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models/", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models/net/", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models/net/versions", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models/net/versions/", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models/net/infer/x", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/models/net/train", TG_ROUTE_NONE, NULL, NULL},
-        {"/v2/health", TG_ROUTE_NONE, NULL, NULL},
-        {"/v3", TG_ROUTE_NONE, NULL, NULL},
+        {"/v2",                                   TG_ROUTE_SERVER,      NULL,       NULL      },
+        {"/v2/",                                  TG_ROUTE_SERVER,      NULL,       NULL      },
+        {"/v2/health/live",                       TG_ROUTE_LIVE,        NULL,       NULL      },
+        {"/v2/health/ready",                      TG_ROUTE_READY,       NULL,       NULL      },
+        {"/metrics",                              TG_ROUTE_METRICS,     NULL,       NULL      },
+        {"/v2/models/net",                        TG_ROUTE_MODEL,       "net",      NULL      },
+        {"/v2/models/net/ready",                  TG_ROUTE_MODEL_READY, "net",      NULL      },
+        {"/v2/models/net/infer",                  TG_ROUTE_MODEL_INFER, "net",      NULL      },
+        {"/v2/models/net/versions/1",             TG_ROUTE_MODEL,       "net",      "1"       },
+        {"/v2/models/net/versions/1/ready",       TG_ROUTE_MODEL_READY, "net",      "1"       },
+        {"/v2/models/net/versions/1/infer",       TG_ROUTE_MODEL_INFER, "net",      "1"       },
+        {"/v2/models/ready",                      TG_ROUTE_MODEL,       "ready",    NULL      },
+        {"/v2/models/ready/ready",                TG_ROUTE_MODEL_READY, "ready",    NULL      },
+        {"/v2/models/versions/versions/versions", TG_ROUTE_MODEL,       "versions", "versions"},
+        {"/",                                     TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models",                            TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models/",                           TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models/net/",                       TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models/net/versions",               TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models/net/versions/",              TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models/net/infer/x",                TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/models/net/train",                  TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v2/health",                            TG_ROUTE_NONE,        NULL,       NULL      },
+        {"/v3",                                   TG_ROUTE_NONE,        NULL,       NULL      },
     };
 
     (void)state;
@@ -72,14 +72,15 @@ static void metrics_are_prometheus_text(void **state)
 {
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(65536);
     const struct tg_metrics m = {.success = 3, .infer_ns = 4500};
-    const struct tg_metrics_facts f = {.model = "a\"b\\c\nd", .version = "1", .ready = true,
-                                       .locked_bytes = 4096};
+    const struct tg_metrics_facts f = {
+        .model = "a\"b\\c\nd", .version = "1", .ready = true, .locked_bytes = 4096};
 
     (void)state;
     assert_ok(tg_metrics_write(&m, &f, &b));
-    assert_contains(tg_buf_cstr(&b), "# TYPE tensorguard_inference_request_success counter\n"
-                                     "tensorguard_inference_request_success{model=\"a\\\"b\\\\c\\nd\","
-                                     "version=\"1\"} 3\n");
+    assert_contains(tg_buf_cstr(&b),
+                    "# TYPE tensorguard_inference_request_success counter\n"
+                    "tensorguard_inference_request_success{model=\"a\\\"b\\\\c\\nd\","
+                    "version=\"1\"} 3\n");
     assert_contains(tg_buf_cstr(&b), "tensorguard_inference_compute_infer_duration_us{model=");
     assert_contains(tg_buf_cstr(&b), "version=\"1\"} 4\n");
     assert_contains(tg_buf_cstr(&b), "# TYPE tensorguard_locked_bytes gauge\n");

@@ -66,10 +66,22 @@ static void every_type_passes_through(void **state)
     static const struct {
         int onnx;
         enum tg_dtype dtype;
-    } rows[] = {{9, TG_DT_BOOL},   {2, TG_DT_UINT8},  {4, TG_DT_UINT16}, {12, TG_DT_UINT32},
-                {13, TG_DT_UINT64}, {3, TG_DT_INT8},  {5, TG_DT_INT16},  {6, TG_DT_INT32},
-                {7, TG_DT_INT64},  {10, TG_DT_FP16},  {1, TG_DT_FP32},   {11, TG_DT_FP64},
-                {8, TG_DT_BYTES}};
+    } rows[] = {
+        {9,  TG_DT_BOOL  },
+        {2,  TG_DT_UINT8 },
+        {4,  TG_DT_UINT16},
+        {12, TG_DT_UINT32},
+        {13, TG_DT_UINT64},
+        {3,  TG_DT_INT8  },
+        {5,  TG_DT_INT16 },
+        {6,  TG_DT_INT32 },
+        {7,  TG_DT_INT64 },
+        {10, TG_DT_FP16  },
+        {1,  TG_DT_FP32  },
+        {11, TG_DT_FP64  },
+        {8,  TG_DT_BYTES }
+    };
+
     static const uint8_t numbers[48] = {1, 0, 1, 1, 0, 1};
     static const uint8_t strings[] = "\1\0\0\0a\0\0\0\0\2\0\0\0b\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -80,11 +92,20 @@ static void every_type_passes_through(void **state)
         TG_AUTO(tg_oip_freep) struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
         size_t n = rows[i].dtype == TG_DT_BYTES ? 27 : 6 * tg_dtype_size(rows[i].dtype);
 
-        load_identity((struct onnx_make){.type = rows[i].onnx, .dims = {"n", "3"}, .n_dims = 2}, &s);
+        load_identity(
+            (struct onnx_make){
+                .type = rows[i].onnx, .dims = {"n", "3"},
+                     .n_dims = 2
+        },
+            &s);
         assert_int_equal(tg_session_inputs(s)->n, 1);
         assert_int_equal(tg_session_inputs(s)->v[0].dtype, rows[i].dtype);
         assert_true(tg_session_inputs(s)->v[0].shape.d[0] < 0);
-        put(in, "x", rows[i].dtype, (struct tg_shape){{2, 3}, 2},
+        put(in, "x", rows[i].dtype,
+            (struct tg_shape){
+                {2, 3},
+                2
+        },
             tg_bytes_make(rows[i].dtype == TG_DT_BYTES ? strings : numbers, n));
         assert_ok(tg_session_run(s, in, out, NULL, &err));
         assert_int_equal(out->n, 1);
@@ -97,6 +118,7 @@ static void every_type_passes_through(void **state)
 static void wrong_inputs_are_named_and_harm_nobody(void **state)
 {
     static const float f[12] = {1};
+
     static const struct {
         const char *name;
         enum tg_dtype dtype;
@@ -104,17 +126,22 @@ static void wrong_inputs_are_named_and_harm_nobody(void **state)
         size_t n;
         const char *wanted, *why;
     } rows[] = {
-        {"z", TG_DT_FP32, {{2, 3}, 2}, 24, NULL, "no input 'z'"},
-        {"x", TG_DT_FP64, {{1, 3}, 2}, 24, NULL, "'x' is FP32, not FP64"},
-        {"x", TG_DT_FP32, {{2, 4}, 2}, 32, NULL, "has shape [-1,3] (-1 takes any size), not [2,4]"},
-        {"x", TG_DT_FP32, {{6}, 1}, 24, NULL, "not [6]"},
-        {"x", TG_DT_FP32, {{2, 3}, 2}, 24, "q", "no output 'q'"},
-        {NULL, TG_DT_FP32, {{2, 3}, 2}, 24, NULL, "input 'x' is missing"},
+        {"z",  TG_DT_FP32, {{2, 3}, 2}, 24, NULL, "no input 'z'"                                   },
+        {"x",  TG_DT_FP64, {{1, 3}, 2}, 24, NULL, "'x' is FP32, not FP64"                          },
+        {"x",  TG_DT_FP32, {{2, 4}, 2}, 32, NULL, "has shape [-1,3] (-1 takes any size), not [2,4]"},
+        {"x",  TG_DT_FP32, {{6}, 1},    24, NULL, "not [6]"                                        },
+        {"x",  TG_DT_FP32, {{2, 3}, 2}, 24, "q",  "no output 'q'"                                  },
+        {NULL, TG_DT_FP32, {{2, 3}, 2}, 24, NULL, "input 'x' is missing"                           },
     };
     TG_AUTO(tg_session_freep) struct tg_session *s = NULL;
 
     (void)state;
-    load_identity((struct onnx_make){.type = 1, .dims = {"n", "3"}, .n_dims = 2}, &s);
+    load_identity(
+        (struct onnx_make){
+            .type = 1, .dims = {"n", "3"},
+                 .n_dims = 2
+    },
+        &s);
     for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
         TG_AUTO(tg_oip_freep) struct tg_oip *in = tg_oip_new(TG_OIP_REQUEST);
         TG_AUTO(tg_oip_freep) struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
@@ -129,7 +156,12 @@ static void wrong_inputs_are_named_and_harm_nobody(void **state)
     TG_AUTO(tg_oip_freep) struct tg_oip *in = tg_oip_new(TG_OIP_REQUEST);
     TG_AUTO(tg_oip_freep) struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
 
-    put(in, "x", TG_DT_FP32, (struct tg_shape){{0, 3}, 2}, TG_BYTES_NONE);
+    put(in, "x", TG_DT_FP32,
+        (struct tg_shape){
+            {0, 3},
+            2
+    },
+        TG_BYTES_NONE);
     assert_ok(tg_session_run(s, in, out, NULL, &err));
     assert_int_equal(out->tensors[0].data.n, 0);
 }
@@ -144,13 +176,15 @@ static void bad_models_are_refused_with_a_reason(void **state)
     assert_rc(tg_session_new(ort, tg_bytes_str("not a model at all"), &s, &err), TG_E_FORMAT);
     assert_contains(err.msg, "not valid protobuf");
     assert_ok(onnx_make(
-        &(struct onnx_make){.type = 1, .dims = {"3"}, .n_dims = 1, .op = "NoSuchOperator"}, &model));
+        &(struct onnx_make){.type = 1, .dims = {"3"}, .n_dims = 1, .op = "NoSuchOperator"},
+        &model));
     assert_true(tg_session_new(ort, tg_buf_view(&model), &s, &err) != TG_OK);
     assert_contains(err.msg, "loading the model");
     assert_null(strstr(err.msg, "NoSuchOperator")); /* the model's insides stay inside */
     tg_buf_clear(&model);
-    assert_ok(onnx_make(&(struct onnx_make){.type = 16, .dims = {"3"}, .n_dims = 1, .op = "Identity"},
-                        &model)); /* BFLOAT16 */
+    assert_ok(
+        onnx_make(&(struct onnx_make){.type = 16, .dims = {"3"}, .n_dims = 1, .op = "Identity"},
+                  &model)); /* BFLOAT16 */
     assert_rc(tg_session_new(ort, tg_buf_view(&model), &s, &err), TG_E_UNSUPPORTED);
     assert_null(s);
 }
@@ -160,8 +194,12 @@ static void external_data_is_found_wherever_it_hides(void **state)
     (void)state;
     for (size_t nest = 0; nest < 12; nest++) {
         TG_AUTO(tg_buf_done) struct tg_buf model = TG_BUF_INIT(1 << 20);
-        struct onnx_make m = {.type = 1, .dims = {"3"}, .n_dims = 1, .op = "Identity",
-                              .external = true, .nest = nest};
+        struct onnx_make m = {.type = 1,
+                              .dims = {"3"},
+                              .n_dims = 1,
+                              .op = "Identity",
+                              .external = true,
+                              .nest = nest};
         struct tg_session *s = NULL;
         bool yes = false;
 
@@ -182,8 +220,8 @@ static void external_data_is_found_wherever_it_hides(void **state)
 static void deep_or_cut_protobuf_is_refused(void **state)
 {
     TG_AUTO(tg_buf_done) struct tg_buf model = TG_BUF_INIT(1 << 20);
-    struct onnx_make m = {.type = 1, .dims = {"3"}, .n_dims = 1, .op = "Identity", .external = true,
-                          .nest = 200};
+    struct onnx_make m = {
+        .type = 1, .dims = {"3"}, .n_dims = 1, .op = "Identity", .external = true, .nest = 200};
     bool yes;
 
     (void)state;
@@ -193,9 +231,9 @@ static void deep_or_cut_protobuf_is_refused(void **state)
     m.nest = 1;
     tg_buf_clear(&model);
     assert_ok(onnx_make(&m, &model));
-    assert_rc(tg_onnx_has_external_data(tg_bytes_sub(tg_buf_view(&model), 0, model.n - 1), &yes,
-                                        &err),
-              TG_E_FORMAT);
+    assert_rc(
+        tg_onnx_has_external_data(tg_bytes_sub(tg_buf_view(&model), 0, model.n - 1), &yes, &err),
+        TG_E_FORMAT);
 }
 
 /* The example's held-out images against PyTorch's own logits. */

@@ -30,11 +30,11 @@ static void numpys_own_headers_are_read(void **state)
         enum tg_dtype dtype;
         size_t dims, n;
     } rows[] = {
-        {1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }   \n", TG_DT_FP32, 2, 24},
-        {2, "{'descr': '|u1', 'fortran_order': False, 'shape': (5,), }\n", TG_DT_UINT8, 1, 5},
-        {3, "{'descr': '<i8', 'fortran_order': False, 'shape': (), }\n", TG_DT_INT64, 0, 8},
-        {1, "{'shape': (0, 7), 'descr': '<f2', 'fortran_order': False}", TG_DT_FP16, 2, 0},
-        {1, "{\"descr\": \"<f8\", \"fortran_order\": False, \"shape\": (1,1,1)}", TG_DT_FP64, 3, 8},
+        {1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }   \n",   TG_DT_FP32,  2, 24},
+        {2, "{'descr': '|u1', 'fortran_order': False, 'shape': (5,), }\n",        TG_DT_UINT8, 1, 5 },
+        {3, "{'descr': '<i8', 'fortran_order': False, 'shape': (), }\n",          TG_DT_INT64, 0, 8 },
+        {1, "{'shape': (0, 7), 'descr': '<f2', 'fortran_order': False}",          TG_DT_FP16,  2, 0 },
+        {1, "{\"descr\": \"<f8\", \"fortran_order\": False, \"shape\": (1,1,1)}", TG_DT_FP64,  3, 8 },
     };
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(4096);
     struct tg_npy npy;
@@ -57,31 +57,30 @@ static void everything_else_is_refused_with_a_reason(void **state)
         enum tg_rc rc;
         const char *why;
     } rows[] = {
-        {"{'descr': '>f4', 'fortran_order': False, 'shape': (1,)}", 4, TG_E_UNSUPPORTED, "'>f4'"},
-        {"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", 4, TG_E_UNSUPPORTED, "'|O'"},
-        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", 4, TG_E_UNSUPPORTED,
-         "one plain type"},
-        {"{'descr': '<f4', 'fortran_order': True, 'shape': (1,)}", 4, TG_E_UNSUPPORTED, "Fortran"},
-        {"{'descr': '<f4', 'fortran_order': None, 'shape': (1,)}", 4, TG_E_FORMAT, "neither"},
-        {"{'descr': '<f4', 'fortran_order': False}", 4, TG_E_FORMAT, "exactly"},
-        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", 4, TG_E_FORMAT,
-         "repeated"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", 4, TG_E_FORMAT,
-         "unknown"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", 4, TG_E_FORMAT,
-         "4 bytes of data, but FP32 [2] takes 8"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", 5, TG_E_FORMAT, "5 bytes"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", 4, TG_E_FORMAT, "sizes"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", 4,
-         TG_E_FORMAT, "sizes"},
+        {"{'descr': '>f4', 'fortran_order': False, 'shape': (1,)}",                     4, TG_E_UNSUPPORTED, "'>f4'"        },
+        {"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",                      4, TG_E_UNSUPPORTED, "'|O'"         },
+        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}",            4, TG_E_UNSUPPORTED,
+         "one plain type"                                                                                                   },
+        {"{'descr': '<f4', 'fortran_order': True, 'shape': (1,)}",                      4, TG_E_UNSUPPORTED, "Fortran"      },
+        {"{'descr': '<f4', 'fortran_order': None, 'shape': (1,)}",                      4, TG_E_FORMAT,      "neither"      },
+        {"{'descr': '<f4', 'fortran_order': False}",                                    4, TG_E_FORMAT,      "exactly"      },
+        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}",     4, TG_E_FORMAT,
+         "repeated"                                                                                                         },
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}",             4, TG_E_FORMAT,
+         "unknown"                                                                                                          },
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}",                     4, TG_E_FORMAT,
+         "4 bytes of data, but FP32 [2] takes 8"                                                                            },
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}",                     5, TG_E_FORMAT,      "5 bytes"      },
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",                    4, TG_E_FORMAT,      "sizes"        },
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",  4,
+         TG_E_FORMAT,                                                                                        "sizes"        },
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 4)}", 4,
-         TG_E_LIMIT, "not possible"},
+         TG_E_LIMIT,                                                                                         "not possible" },
         {"{'descr': '<f4', 'fortran_order': False, 'shape': "
-         "(1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1)}",
-         4, TG_E_LIMIT, "16 dimensions"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)} x", 4, TG_E_FORMAT, "exactly"},
-        {"__import__('os')", 4, TG_E_FORMAT, "dictionary"},
-        {"{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", 3, TG_E_FORMAT, "element 2"},
+         "(1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1)}",                               4, TG_E_LIMIT,       "16 dimensions"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)} x",                   4, TG_E_FORMAT,      "exactly"      },
+        {"__import__('os')",                                                            4, TG_E_FORMAT,      "dictionary"   },
+        {"{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}",                     3, TG_E_FORMAT,      "element 2"    },
     };
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(4096);
     struct tg_npy npy;
@@ -127,7 +126,11 @@ static void what_is_written_is_read_back(void **state)
     (void)state;
     for (size_t t = 0; t < TG_DT_BYTES; t++) {
         TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(4096);
-        struct tg_npy in = {.dtype = (enum tg_dtype)t, .shape = {{2, 3}, 2}}, out;
+        struct tg_npy in =
+                          {
+                              .dtype = (enum tg_dtype)t, .shape = {{2, 3}, 2}
+        },
+                      out;
 
         in.data = tg_bytes_make(data, 6 * tg_dtype_size(in.dtype));
         assert_ok(tg_npy_write(&in, &b, &err));

@@ -16,10 +16,12 @@ static enum tg_rc scan(const char *s, struct tg_num *n)
 
 static void grammar_is_that_of_json(void **state)
 {
-    static const char *const good[] = {"0", "-0", "1", "10", "1.5", "-1.5e10", "1E+2", "0.0", "0e0",
-                                       "123456789012345678901234567890"};
-    static const char *const bad[] = {"",   "-",  "+1", ".5",  "01", "-01", "1.",  "1.e5",
-                                      "1e", "e5", "1e+", "NaN", "nan", "Infinity", "-Infinity", "x"};
+    static const char *const good[] = {
+        "0",       "-0",   "1",   "10",  "1.5",
+        "-1.5e10", "1E+2", "0.0", "0e0", "123456789012345678901234567890"};
+    static const char *const bad[] = {"",    "-",        "+1",        ".5", "01",  "-01",
+                                      "1.",  "1.e5",     "1e",        "e5", "1e+", "NaN",
+                                      "nan", "Infinity", "-Infinity", "x"};
     struct tg_num n;
 
     (void)state;
@@ -47,11 +49,27 @@ static void length_is_bounded(void **state)
 /* Against the C library, which rounds correctly, on random and on awkward numbers. */
 static void rounds_as_the_c_library_does(void **state)
 {
-    static const char *const rows[] = {
-        "0.1", "16777217", "16777219", "9007199254740993", "0.14117647707462310791015625",
-        "1.00000005960464477539062500", "1.00000005960464477539062501", "3.4028234e38", "1e-45",
-        "7e-46", "1.1754943508222875e-38", "5e-324", "2.2250738585072011e-308", "1e22", "1e23",
-        "8.5", "123456789.987654321", "1.7976931348623157e308", "-0.0", "65504", "0.33333334"};
+    static const char *const rows[] = {"0.1",
+                                       "16777217",
+                                       "16777219",
+                                       "9007199254740993",
+                                       "0.14117647707462310791015625",
+                                       "1.00000005960464477539062500",
+                                       "1.00000005960464477539062501",
+                                       "3.4028234e38",
+                                       "1e-45",
+                                       "7e-46",
+                                       "1.1754943508222875e-38",
+                                       "5e-324",
+                                       "2.2250738585072011e-308",
+                                       "1e22",
+                                       "1e23",
+                                       "8.5",
+                                       "123456789.987654321",
+                                       "1.7976931348623157e308",
+                                       "-0.0",
+                                       "65504",
+                                       "0.33333334"};
     struct tg_num n;
     unsigned seed = 20260131;
 

@@ -42,12 +42,13 @@ static void liberal_where_the_protocol_is(void **state)
     TG_AUTO(tg_oip_freep) struct tg_oip *m = NULL;
 
     (void)state;
-    assert_ok(parse(" { \"x\" : [{\"deep\":[1,null,true,\"s\\n\"]},{}],\"outputs\":[{\"name\":\"a\","
-                    "\"parameters\":{\"binary_data\":false,\"classification\":3}},{\"name\":\"b\"}],"
-                    "\"inputs\":[{\"data\":[[[1,2,3]],[[4,5,6]]],\"parameters\":{\"p\":1.5e3},"
-                    "\"datatype\":\"INT8\",\"name\":\"x\",\"shape\":[2,1,3]}],"
-                    "\"parameters\":{\"sequence_id\":7,\"binary_data_output\":true}}\r\n",
-                    &m));
+    assert_ok(
+        parse(" { \"x\" : [{\"deep\":[1,null,true,\"s\\n\"]},{}],\"outputs\":[{\"name\":\"a\","
+              "\"parameters\":{\"binary_data\":false,\"classification\":3}},{\"name\":\"b\"}],"
+              "\"inputs\":[{\"data\":[[[1,2,3]],[[4,5,6]]],\"parameters\":{\"p\":1.5e3},"
+              "\"datatype\":\"INT8\",\"name\":\"x\",\"shape\":[2,1,3]}],"
+              "\"parameters\":{\"sequence_id\":7,\"binary_data_output\":true}}\r\n",
+              &m));
     assert_memory_equal(m->tensors[0].data.p, "\1\2\3\4\5\6", 6);
     assert_int_equal(m->n_wanted, 2);
     assert_false(m->wanted[0].binary);
@@ -62,19 +63,20 @@ static void every_type_in_json(void **state)
         size_t n;
         const char *bytes;
     } rows[] = {
-        {"BOOL", "true,false", 2, "\1\0"},
-        {"UINT8", "255,0", 2, "\xff\0"},
-        {"UINT16", "65535,1", 4, "\xff\xff\1\0"},
-        {"UINT32", "4294967295,1", 8, "\xff\xff\xff\xff\1\0\0\0"},
-        {"UINT64", "18446744073709551615,1", 16, "\xff\xff\xff\xff\xff\xff\xff\xff\1\0\0\0\0\0\0\0"},
-        {"INT8", "-128,127", 2, "\x80\x7f"},
-        {"INT16", "-32768,-1", 4, "\0\x80\xff\xff"},
-        {"INT32", "-2147483648,2", 8, "\0\0\0\x80\2\0\0\0"},
-        {"INT64", "-9223372036854775808,2", 16, "\0\0\0\0\0\0\0\x80\2\0\0\0\0\0\0\0"},
-        {"FP16", "1,-2", 4, "\x00\x3c\x00\xc0"},
-        {"FP32", "1,-2", 8, "\0\0\x80\x3f\0\0\0\xc0"},
-        {"FP64", "1,-2", 16, "\0\0\0\0\0\0\xf0\x3f\0\0\0\0\0\0\0\xc0"},
-        {"BYTES", "\"a\\u0062\",\"\"", 10, "\2\0\0\0ab\0\0\0\0"},
+        {"BOOL",   "true,false",             2,  "\1\0"                                  },
+        {"UINT8",  "255,0",                  2,  "\xff\0"                                },
+        {"UINT16", "65535,1",                4,  "\xff\xff\1\0"                          },
+        {"UINT32", "4294967295,1",           8,  "\xff\xff\xff\xff\1\0\0\0"              },
+        {"UINT64", "18446744073709551615,1", 16,
+         "\xff\xff\xff\xff\xff\xff\xff\xff\1\0\0\0\0\0\0\0"                              },
+        {"INT8",   "-128,127",               2,  "\x80\x7f"                              },
+        {"INT16",  "-32768,-1",              4,  "\0\x80\xff\xff"                        },
+        {"INT32",  "-2147483648,2",          8,  "\0\0\0\x80\2\0\0\0"                    },
+        {"INT64",  "-9223372036854775808,2", 16, "\0\0\0\0\0\0\0\x80\2\0\0\0\0\0\0\0"    },
+        {"FP16",   "1,-2",                   4,  "\x00\x3c\x00\xc0"                      },
+        {"FP32",   "1,-2",                   8,  "\0\0\x80\x3f\0\0\0\xc0"                },
+        {"FP64",   "1,-2",                   16, "\0\0\0\0\0\0\xf0\x3f\0\0\0\0\0\0\0\xc0"},
+        {"BYTES",  "\"a\\u0062\",\"\"",      10, "\2\0\0\0ab\0\0\0\0"                    },
     };
 
     (void)state;
@@ -101,63 +103,62 @@ static const struct {
     enum tg_rc rc;
     const char *why;
 } bad[] = {
-    {"", TG_E_FORMAT, "expected an object"},
-    {"[]", TG_E_FORMAT, "expected an object"},
-    {"{}", TG_E_FORMAT, "'inputs' is required"},
-    {"{\"inputs\":{}}", TG_E_FORMAT, "must be an array"},
-    {"{\"inputs\":[]} x", TG_E_FORMAT, "text after"},
-    {"{\"inputs\":[],\"inputs\":[]}", TG_E_FORMAT, "twice"},
-    {"{\"inputs\":[1]}", TG_E_FORMAT, "expected an object"},
-    {"{\"id\":5,\"inputs\":[]}", TG_E_FORMAT, "id must be a string"},
-    {"{\"id\":\"\\ud800\",\"inputs\":[]}", TG_E_FORMAT, "id must be a string"},
-    {"{\"id\":\"\\u0000\",\"inputs\":[]}", TG_E_FORMAT, "id must be a string"},
-    {"{\"id\":\"\xff\",\"inputs\":[]}", TG_E_FORMAT, "id must be a string"},
-    {T("\"shape\":[2],\"data\":[1,2],\"data\":[1,2]"), TG_E_FORMAT, "twice"},
-    {T("\"data\":[1,2]"), TG_E_FORMAT, "inputs[0]: name, datatype and shape"},
-    {T("\"shape\":[2]"), TG_E_FORMAT, "either data or"},
-    {T("\"shape\":[2],\"data\":[1,2],\"parameters\":{\"binary_data_size\":8}"), TG_E_FORMAT,
+    {"",                                                                            TG_E_FORMAT, "expected an object"},
+    {"[]",                                                                          TG_E_FORMAT, "expected an object"},
+    {"{}",                                                                          TG_E_FORMAT, "'inputs' is required"},
+    {"{\"inputs\":{}}",                                                             TG_E_FORMAT, "must be an array"},
+    {"{\"inputs\":[]} x",                                                           TG_E_FORMAT, "text after"},
+    {"{\"inputs\":[],\"inputs\":[]}",                                               TG_E_FORMAT, "twice"},
+    {"{\"inputs\":[1]}",                                                            TG_E_FORMAT, "expected an object"},
+    {"{\"id\":5,\"inputs\":[]}",                                                    TG_E_FORMAT, "id must be a string"},
+    {"{\"id\":\"\\ud800\",\"inputs\":[]}",                                          TG_E_FORMAT, "id must be a string"},
+    {"{\"id\":\"\\u0000\",\"inputs\":[]}",                                          TG_E_FORMAT, "id must be a string"},
+    {"{\"id\":\"\xff\",\"inputs\":[]}",                                             TG_E_FORMAT, "id must be a string"},
+    {T("\"shape\":[2],\"data\":[1,2],\"data\":[1,2]"),                              TG_E_FORMAT, "twice"},
+    {T("\"data\":[1,2]"),                                                           TG_E_FORMAT, "inputs[0]: name, datatype and shape"},
+    {T("\"shape\":[2]"),                                                            TG_E_FORMAT, "either data or"},
+    {T("\"shape\":[2],\"data\":[1,2],\"parameters\":{\"binary_data_size\":8}"),     TG_E_FORMAT,
      "either data or"},
-    {T("\"shape\":[2],\"parameters\":{\"binary_data_size\":8}"), TG_E_FORMAT, "0 bytes are left"},
-    {T("\"shape\":[2],\"parameters\":{\"binary_data_size\":-8}"), TG_E_FORMAT, "whole number"},
+    {T("\"shape\":[2],\"parameters\":{\"binary_data_size\":8}"),                    TG_E_FORMAT, "0 bytes are left"},
+    {T("\"shape\":[2],\"parameters\":{\"binary_data_size\":-8}"),                   TG_E_FORMAT, "whole number"},
     {T("\"shape\":[2],\"parameters\":{\"binary_data_size\":99999999999999999999}"), TG_E_FORMAT,
      "whole number"},
-    {T("\"shape\":[2],\"data\":[1]"), TG_E_FORMAT, "2 elements"},
-    {T("\"shape\":[2],\"data\":[1,2,3]"), TG_E_FORMAT, "2 elements"},
-    {T("\"shape\":[2],\"data\":[]"), TG_E_FORMAT, "2 elements"},
-    {T("\"shape\":[2],\"data\":[1,2,]"), TG_E_FORMAT, "not a JSON value"},
-    {T("\"shape\":[2],\"data\":[[1,2]]"), TG_E_FORMAT, "data[0]"},
-    {T("\"shape\":[2,2],\"data\":[[1,2],[3]]"), TG_E_FORMAT, "4 elements"},
-    {T("\"shape\":[2,2],\"data\":[[1,2],[3,4,5]]"), TG_E_FORMAT, "4 elements"},
-    {T("\"shape\":[2,2],\"data\":[1,2,[3,4]]"), TG_E_FORMAT, "data[2]"},
-    {T("\"shape\":[2,2],\"data\":[[1,2],3,4]"), TG_E_FORMAT, "4 elements"},
-    {T("\"shape\":[2],\"data\":5"), TG_E_FORMAT, "data must be an array"},
-    {T("\"shape\":[-1],\"data\":[]"), TG_E_FORMAT, "whole number"},
-    {T("\"shape\":[1.5],\"data\":[]"), TG_E_FORMAT, "whole number"},
-    {T("\"shape\":2,\"data\":[1,2]"), TG_E_FORMAT, "array of sizes"},
-    {T("\"shape\":[4294967296,4294967296,4294967296],\"data\":[1]"), TG_E_LIMIT, "too many"},
-    {T("\"shape\":[100000000],\"data\":[1]"), TG_E_FORMAT, "100000000 elements"},
-    {T("\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"data\":[1]"), TG_E_LIMIT, "16 dimensions"},
-    {T("\"shape\":[2],\"data\":[NaN,1]"), TG_E_FORMAT, "not a JSON value"},
-    {T("\"shape\":[2],\"data\":[Infinity,1]"), TG_E_FORMAT, "not a JSON value"},
-    {T("\"shape\":[2],\"data\":[1e39,1]"), TG_E_LIMIT, "data[0]: outside the range of FP32"},
-    {T("\"shape\":[2],\"data\":[1,null]"), TG_E_FORMAT, "data[1]"},
-    {T("\"shape\":[2],\"data\":[1,\"2\"]"), TG_E_FORMAT, "data[1]"},
-    {T("\"shape\":[2],\"data\":[1,true]"), TG_E_FORMAT, "data[1]"},
-    {TI("BF16", "1,2"), TG_E_FORMAT, "datatype: unknown"},
-    {TI("fp32", "1,2"), TG_E_FORMAT, "datatype: unknown"},
-    {TI("INT8", "1,128"), TG_E_LIMIT, "data[1]: outside the range of INT8"},
-    {TI("INT8", "1,2.0"), TG_E_FORMAT, "data[1]"},
-    {TI("UINT8", "-1,2"), TG_E_LIMIT, "data[0]"},
-    {TI("BOOL", "1,0"), TG_E_FORMAT, "not true or false"},
-    {TI("BYTES", "1,\"a\""), TG_E_FORMAT, "not a JSON string"},
+    {T("\"shape\":[2],\"data\":[1]"),                                               TG_E_FORMAT, "2 elements"},
+    {T("\"shape\":[2],\"data\":[1,2,3]"),                                           TG_E_FORMAT, "2 elements"},
+    {T("\"shape\":[2],\"data\":[]"),                                                TG_E_FORMAT, "2 elements"},
+    {T("\"shape\":[2],\"data\":[1,2,]"),                                            TG_E_FORMAT, "not a JSON value"},
+    {T("\"shape\":[2],\"data\":[[1,2]]"),                                           TG_E_FORMAT, "data[0]"},
+    {T("\"shape\":[2,2],\"data\":[[1,2],[3]]"),                                     TG_E_FORMAT, "4 elements"},
+    {T("\"shape\":[2,2],\"data\":[[1,2],[3,4,5]]"),                                 TG_E_FORMAT, "4 elements"},
+    {T("\"shape\":[2,2],\"data\":[1,2,[3,4]]"),                                     TG_E_FORMAT, "data[2]"},
+    {T("\"shape\":[2,2],\"data\":[[1,2],3,4]"),                                     TG_E_FORMAT, "4 elements"},
+    {T("\"shape\":[2],\"data\":5"),                                                 TG_E_FORMAT, "data must be an array"},
+    {T("\"shape\":[-1],\"data\":[]"),                                               TG_E_FORMAT, "whole number"},
+    {T("\"shape\":[1.5],\"data\":[]"),                                              TG_E_FORMAT, "whole number"},
+    {T("\"shape\":2,\"data\":[1,2]"),                                               TG_E_FORMAT, "array of sizes"},
+    {T("\"shape\":[4294967296,4294967296,4294967296],\"data\":[1]"),                TG_E_LIMIT,  "too many"},
+    {T("\"shape\":[100000000],\"data\":[1]"),                                       TG_E_FORMAT, "100000000 elements"},
+    {T("\"shape\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],\"data\":[1]"),               TG_E_LIMIT,  "16 dimensions"},
+    {T("\"shape\":[2],\"data\":[NaN,1]"),                                           TG_E_FORMAT, "not a JSON value"},
+    {T("\"shape\":[2],\"data\":[Infinity,1]"),                                      TG_E_FORMAT, "not a JSON value"},
+    {T("\"shape\":[2],\"data\":[1e39,1]"),                                          TG_E_LIMIT,  "data[0]: outside the range of FP32"},
+    {T("\"shape\":[2],\"data\":[1,null]"),                                          TG_E_FORMAT, "data[1]"},
+    {T("\"shape\":[2],\"data\":[1,\"2\"]"),                                         TG_E_FORMAT, "data[1]"},
+    {T("\"shape\":[2],\"data\":[1,true]"),                                          TG_E_FORMAT, "data[1]"},
+    {TI("BF16",                                                                     "1,2"),      TG_E_FORMAT,"datatype: unknown"},
+    {TI("fp32",                                                                             "1,2"),                                                                                TG_E_FORMAT,"datatype: unknown"},
+    {TI("INT8",                                                          "1,128"),                                                                     TG_E_LIMIT,                                                                "data[1]: outside the range of INT8"},
+    {TI("INT8",                                                                   "1,2.0"),TG_E_FORMAT,"data[1]"},
+    {TI("UINT8",   "-1,2"),                              TG_E_LIMIT,                                                                                                               "data[0]"},
+    {TI("BOOL",                                                                    "1,0"),                                                                      TG_E_FORMAT,"not true or false"},
+    {TI("BYTES",                                                                             "1,\"a\""),                                                                                TG_E_FORMAT,"not a JSON string"},
     {"{\"inputs\":[{\"name\":\"x\",\"shape\":[0],\"datatype\":\"FP32\",\"data\":[]},"
-     "{\"name\":\"x\",\"shape\":[0],\"datatype\":\"FP32\",\"data\":[]}]}",
-     TG_E_FORMAT, "same name"},
-    {"{\"inputs\":[],\"outputs\":[{\"name\":\"x\"},{\"name\":\"x\"}]}", TG_E_FORMAT, "same name"},
-    {"{\"inputs\":[],\"outputs\":[{}]}", TG_E_FORMAT, "name is required"},
-    {"{\"inputs\":[],\"outputs\":[\"x\"]}", TG_E_FORMAT, "expected an object"},
-    {"{\"inputs\":[],\"parameters\":{\"binary_data_output\":1}}", TG_E_FORMAT, "true or false"},
-    {"{\"inputs\":[],\"parameters\":5}", TG_E_FORMAT, "expected an object"},
+     "{\"name\":\"x\",\"shape\":[0],\"datatype\":\"FP32\",\"data\":[]}]}",                                                          TG_E_FORMAT,                                                                     "same name"                             },
+    {"{\"inputs\":[],\"outputs\":[{\"name\":\"x\"},{\"name\":\"x\"}]}",                                                                  TG_E_FORMAT,"same name"},
+    {"{\"inputs\":[],\"outputs\":[{}]}",         TG_E_FORMAT,"name is required"},
+    {"{\"inputs\":[],\"outputs\":[\"x\"]}", TG_E_FORMAT,                       "expected an object"},
+    {"{\"inputs\":[],\"parameters\":{\"binary_data_output\":1}}",                                                          TG_E_FORMAT,                                                                                                               "true or false"                                                                                                                                                                                                       },
+    {"{\"inputs\":[],\"parameters\":5}",                                                                  TG_E_FORMAT,                                   "expected an object"},
 };
 
 static void bad_bodies_are_refused_with_the_place(void **state)
@@ -204,7 +205,8 @@ static void binary_data_follows_the_json(void **state)
 {
     static const char json[] =
         "{\"inputs\":[{\"name\":\"a\",\"shape\":[2],\"datatype\":\"UINT8\",\"parameters\":"
-        "{\"binary_data_size\":2}},{\"name\":\"j\",\"shape\":[1],\"datatype\":\"UINT8\",\"data\":[9]},"
+        "{\"binary_data_size\":2}},{\"name\":\"j\",\"shape\":[1],\"datatype\":\"UINT8\",\"data\":["
+        "9]},"
         "{\"name\":\"s\",\"shape\":[2],\"datatype\":\"BYTES\",\"parameters\":"
         "{\"binary_data_size\":9}}]}";
     static const char bin[] = "\7\x8\1\0\0\0z\0\0\0\0";
@@ -251,11 +253,20 @@ static void round_trip(void **state)
         strcpy(m->model_name, "net");
         strcpy(m->model_version, "1");
         m->n = 2;
-        m->tensors[0] = (struct tg_oip_tensor){.name = "y\"", .dtype = TG_DT_FP32,
-                                               .shape = {{1, 3}, 2}, .data = TG_BYTES_OF(f),
-                                               .binary = binary != 0};
-        m->tensors[1] = (struct tg_oip_tensor){.name = "s", .dtype = TG_DT_BYTES, .shape = {{3}, 1},
-                                               .data = {s, 16}, .binary = binary != 0};
+        m->tensors[0] = (struct tg_oip_tensor){
+            .name = "y\"",
+            .dtype = TG_DT_FP32,
+            .shape = {{1, 3}, 2},
+            .data = TG_BYTES_OF(f),
+            .binary = binary != 0
+        };
+        m->tensors[1] = (struct tg_oip_tensor){
+            .name = "s",
+            .dtype = TG_DT_BYTES,
+            .shape = {{3}, 1 },
+            .data = {s,   16},
+            .binary = binary != 0
+        };
         assert_ok(tg_oip_write(m, &b, &len, &has, &err));
         assert_int_equal(has, binary);
         assert_int_equal(b.n - len, binary != 0 ? 28 : 0);
@@ -279,7 +290,9 @@ static void json_replies_cannot_carry_nan(void **state)
     (void)state;
     m->n = 1;
     m->tensors[0] = (struct tg_oip_tensor){
-        .name = "y", .dtype = TG_DT_FP32, .shape = {{1}, 1}, .data = TG_BYTES_OF(f)};
+        .name = "y", .dtype = TG_DT_FP32, .shape = {{1}, 1},
+                .data = TG_BYTES_OF(f)
+    };
     assert_rc(tg_oip_write(m, &b, &len, &has, &err), TG_E_UNSUPPORTED);
     assert_contains(err.msg, "binary_data");
 }

@@ -127,7 +127,7 @@ enum tg_rc tg_trust_remove(struct tg_trust *t, const uint8_t key_id[TG_SIGN_ID_L
 const struct tg_trust_number *tg_trust_number_find(const struct tg_trust_numbers *list,
                                                    const char *model)
 {
-    for (size_t i = 0; i < list->n; i++)
+    for (size_t i = 0; model && i < list->n; i++)
         if (strcmp(list->v[i].model, model) == 0)
             return &list->v[i];
     return NULL;

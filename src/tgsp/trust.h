@@ -62,6 +62,7 @@ struct tg_trust_key tg_trust_at(const struct tg_trust *t, size_t i);
 /* false: not in the store */
 bool tg_trust_find(const struct tg_trust *t, const uint8_t key_id[TG_SIGN_ID_LEN],
                    struct tg_trust_key *out);
+/* model NULL: of every name without its own */
 uint64_t tg_trust_threshold(const struct tg_trust *t, const char *model);
 uint64_t tg_trust_change_threshold(const struct tg_trust *t);
 uint64_t tg_trust_reset_count(const struct tg_trust *t, const char *model);

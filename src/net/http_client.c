@@ -478,6 +478,14 @@ static bool refused_us(const char *detail)
             strstr(detail, "decrypt error") != NULL || strstr(detail, "unsupported") != NULL);
 }
 
+/* libcurl has one code for a handshake that was refused and one that was cut off by the other side
+ * going away, which says nothing about who it was. */
+static bool cut_off(const char *detail)
+{
+    return strstr(detail, "SSL_ERROR_SYSCALL") != NULL ||
+           strstr(detail, "unexpected eof") != NULL || strstr(detail, "reset by peer") != NULL;
+}
+
 static TG_RC fail_curl(const struct tg_http_client *c, CURLcode code, struct tg_err *err)
 {
     enum tg_rc rc = TG_E_INTERNAL;
@@ -485,6 +493,8 @@ static TG_RC fail_curl(const struct tg_http_client *c, CURLcode code, struct tg_
     for (size_t i = 0; i < TG_ARRAY_LEN(codes); i++)
         if (codes[i].code == code)
             rc = codes[i].rc;
+    if (code == CURLE_SSL_CONNECT_ERROR && cut_off(c->detail))
+        rc = TG_E_CLOSED;
     if (rc == TG_E_CLOSED && refused_us(c->detail))
         rc = TG_E_AUTH;
     return TG_FAIL(err, rc, "%s: %s", c->base_url,

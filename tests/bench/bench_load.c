@@ -132,7 +132,7 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void request_make(const char *path, const char *body_file)
+static void request_post(const char *path, const char *body_file)
 {
     char body[4096];
     FILE *f = fopen(body_file, "r");
@@ -148,6 +148,16 @@ static void request_make(const char *path, const char *body_file)
                          "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
                          "Content-Length: %zu\r\n\r\n%s",
                          path, n, body);
+}
+
+static void request_make(const char *path, const char *body_file)
+{
+    if (strcmp(body_file, "-") == 0) {
+        cfg.request_n = (size_t)snprintf(cfg.request, sizeof(cfg.request),
+                                         "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", path);
+        return;
+    }
+    request_post(path, body_file);
 }
 
 static void report(struct conn *conns, size_t k)

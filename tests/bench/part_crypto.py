@@ -12,7 +12,7 @@ WORDS = {"sign": "sign", "verify": "verify", "encap": "encapsulate", "decap": "d
 
 
 def measure(results, d, args):
-    us = json.loads(m.run(programs.BUILD / "tests" / "bench" / "bench_crypto", "2").out)
+    us = json.loads(m.run(programs.BUILD / "tests" / "bench" / "bench_crypto", args.seconds * 0.4).out)
     for op, classic, classic_name, pqc, pqc_name in ROWS:
         ours = us["hybrid_" + op]
         results.add(f"hybrid {WORDS[op]}", ours, "us", us[classic], f"{classic_name} alone")

@@ -53,7 +53,8 @@ def measure(results, d, args):
         results.add("agent: start to ready, model cached", ready, "s", got["ort_open_ms"] / 1e3, "ONNX Runtime opens the plain file")
         agent_pss, worker_pss = m.pss(agent.process.pid), m.pss(worker)
         results.add("agent: idle PSS", agent_pss / 1e6, "MB")
-        results.add("worker: idle PSS", worker_pss / 1e6, "MB")
+        results.add("worker: idle PSS", worker_pss / 1e6, "MB", got["ort_pss_kb"] * 1024 / 1e6,
+                    "a bare process with ONNX Runtime and the model")
         results.add("agent + worker: idle PSS", (agent_pss + worker_pss) / 1e6, "MB")
         results.add("inference p50", got["socket_p50_ms"], "ms", got["ort_p50_ms"], "plain ONNX Runtime call, 1 thread")
         results.add("inference p99", got["socket_p99_ms"], "ms", got["ort_p99_ms"], "plain ONNX Runtime call, 1 thread")

@@ -9,6 +9,10 @@ def x_of(ratio, low, high):
     return LEFT + WIDTH * (math.log10(ratio) - low) / (high - low)
 
 
+def good(row):
+    return row["ratio"] >= 1 if row["unit"] == "/s" else row["ratio"] <= 1
+
+
 def ratios(rows):
     rows = [r for r in rows if r["ratio"]]
     logs = [math.log10(r["ratio"]) for r in rows] or [0]
@@ -28,6 +32,6 @@ def ratios(rows):
         x, y = x_of(r["ratio"], low, high), PAD + i * ROW
         out.append(f'<text x="{LEFT - 8}" y="{y + 14}" text-anchor="end">{html.escape(r["name"])}</text>'
                    f'<rect x="{min(x, one):.1f}" y="{y + 3}" width="{max(abs(x - one), 1):.1f}" height="{ROW - 8}" '
-                   f'fill="{"#2a7f62" if r["ratio"] <= 1 else "#c77d2e"}"/>'
+                   f'fill="{"#2a7f62" if good(r) else "#c77d2e"}"/>'
                    f'<text x="{max(x, one) + 4:.1f}" y="{y + 14}" fill="#333">{r["ratio"]:.2f}</text>')
     return "\n".join(out + ["</svg>"]) + "\n"

@@ -12,6 +12,14 @@ def platform(tmp_path):
     p.stop()
 
 
+@pytest.fixture(scope="module")
+def shared_platform(tmp_path_factory):
+    """One for a whole file: for tests that leave nothing behind that others would notice."""
+    p = tg.Platform(tmp_path_factory.mktemp("shared") / "platform").start()
+    yield p
+    p.stop()
+
+
 @pytest.fixture(scope="session")
 def author(tmp_path_factory):
     """An author's keys: made once, they are slow to make and never change."""

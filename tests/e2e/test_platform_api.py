@@ -1,10 +1,11 @@
 """What people and CI see: signing in, roles, problem details, ETags, pages, the OpenAPI document, the audit log."""
+import calendar
+import hashlib
 import json
-import os
-import pathlib
 import re
 import sqlite3
 import stat
+import time
 
 import pytest
 
@@ -83,7 +84,8 @@ def routes_of(openapi):
     return {(m.upper(), path): op for path, ops in openapi["paths"].items() for m, op in ops.items()}
 
 
-def test_openapi_agrees_with_the_routes_and_the_docs(platform):
+def test_openapi_agrees_with_the_routes_and_the_docs(shared_platform):
+    platform = shared_platform
     openapi = platform.client().get("/api/v1/openapi.json").json
     assert openapi["openapi"].startswith("3.1")
     served = routes_of(openapi)
@@ -113,7 +115,8 @@ def example_path(path):
     return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], "ab" * 16), path)
 
 
-def test_every_route_asks_who_you_are(platform):
+def test_every_route_asks_who_you_are(shared_platform):
+    platform = shared_platform
     """Driven by the served document: no route can be forgotten."""
     served = routes_of(platform.client().get("/api/v1/openapi.json").json)
     clients = {role: platform.role(role) for role in ("publisher", "operator", "viewer")}
@@ -165,8 +168,8 @@ def test_tokens_expire_and_end(platform):
     (b'{"name":"a","grants":"everyone"}', "grants"), (b'{"name":"a"}x', "body"), (b'\xef\xbb\xbf{"name":"a"}', "body"),
     (b'{"name":"' + b"a" * 65 + b'"}', "name"), (b'{"a":' * 40 + b"1" + b"}" * 40, "body"),
 ])
-def test_bad_bodies(platform, body, says):
-    answer = platform.admin().post("/api/v1/fleets", body, expect=400)
+def test_bad_bodies(shared_platform, body, says):
+    answer = shared_platform.admin().post("/api/v1/fleets", body, expect=400)
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json
     assert problem["type"] == "urn:tensorguard:problem:bad-request"
@@ -174,7 +177,8 @@ def test_bad_bodies(platform, body, says):
     assert says in problem["detail"]
 
 
-def test_unknown_paths_and_methods(platform):
+def test_unknown_paths_and_methods(shared_platform):
+    platform = shared_platform
     admin = platform.admin()
     for path in ("/", "/api", "/api/v2/fleets", "/api/v1/fleets/", "/api/v1/devices/xyz", "/api/v1/packages/00"):
         assert admin.get(path, expect=404).slug == "not-found", path
@@ -238,10 +242,9 @@ def test_audit_chain_is_checked(platform):
     assert rows[0]["action"] == "platform.init" and rows[-1]["target"] == "fleet:f4"
     assert all(a["hash"] == b["prev_hash"] for a, b in zip(rows, rows[1:]))
     # By the documented formula, in another language.
-    import hashlib
     for r in rows:
         h = hashlib.sha256(b"TensorGuard audit 1\0" + bytes.fromhex(r["prev_hash"]) + r["seq"].to_bytes(8, "big"))
-        at = int(__import__("calendar").timegm(__import__("time").strptime(r["at"], "%Y-%m-%dT%H:%M:%SZ")))
+        at = calendar.timegm(time.strptime(r["at"], "%Y-%m-%dT%H:%M:%SZ"))
         h.update(at.to_bytes(8, "big"))
         for k in ("actor", "name", "address", "action", "target", "package", "outcome", "detail"):
             v = bytes.fromhex(r.get(k, "")) if k == "package" else r[k].encode()
@@ -272,8 +275,13 @@ def test_help_and_usage():
     for option in ("--data-dir", "--listen", "--device-listen", "--key-file", "--passphrase-file", "--json", "--poll"):
         assert option in text
     assert tg.run(program, ok=False).returncode == 2
-    for argv in (["--nonsense"], ["--threads", "0"], ["--listen", "nowhere"], ["--log-level", "loud"],
-                 ["--key-file", "a", "--passphrase-file", "b"]):
-        done = tg.run(program, "--data-dir", "/nonexistent-parent/x" if argv[0] != "--listen" else "/tmp", *argv, ok=False) \
-            if argv[0] != "--listen" else None
-        assert done is None or done.returncode != 0
+
+
+@pytest.mark.parametrize("argv, says", [
+    (["--nonsense"], "--nonsense"), (["--threads", "0"], "--threads"), (["--listen", "nowhere"], "ADDRESS:PORT"),
+    (["--log-level", "loud"], "log-level"), (["--key-file", "a", "--passphrase-file", "b"], "not both"),
+    (["--poll", "0"], "--poll"), (["--key-file", "/nonexistent"], "/nonexistent"),
+])
+def test_wrong_usage(tmp_path, argv, says):
+    done = tg.run(programs.path("tensorguard-platform"), "--data-dir", tmp_path / "p", *argv, ok=False)
+    assert says in done.stderr and not (tmp_path / "p" / "run").exists()

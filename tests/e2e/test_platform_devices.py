@@ -1,6 +1,5 @@
 """Devices: enrolment, certificates of every wrong kind, renewal, revoking on an open connection, grants, deployments, reports."""
 import hashlib
-import pathlib
 import sqlite3
 import ssl
 import time
@@ -124,10 +123,9 @@ def test_enrolment_refusals(platform, fleet, tmp_path):
 def handshake_refused(platform, cert, key):
     """With TLS 1.3 the refusal of a client certificate arrives with the first read."""
     client = platform.device_client(cert, key)
-    with pytest.raises((ssl.SSLError, ConnectionError)) as refused:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
         client.connect()
         client.post("/device/v1/checkin", {"agent_version": "1", "separation": False}, expect=None)
-    return str(refused.value).lower()
 
 
 def self_signed(folder, subject, *more):
@@ -139,7 +137,7 @@ def self_signed(folder, subject, *more):
 
 def test_self_made_certificate(platform, device, tmp_path):
     cert, key = self_signed(tmp_path, f"/CN={device.id}")
-    assert "unknown ca" in handshake_refused(platform, cert, key) or True
+    handshake_refused(platform, cert, key)
     device.checkin()  # the real one still goes
 
 
@@ -188,7 +186,6 @@ def test_revoking_bites_on_open_connections(platform, device):
     device.checkin(client)
     socket = client.connection.sock
     admin = platform.admin()
-    etag = admin.get(f"/api/v1/devices/{device.id}").headers["ETag"]
     admin.post(f"/api/v1/devices/{device.id}/revoke", {"reason": "x"}, headers={"If-Match": '"old"'}, expect=412)
     assert admin.post(f"/api/v1/devices/{device.id}/revoke", {"reason": "stolen"}, expect=200).json["state"] == "revoked"
     answer = device.checkin(client, expect=403)
@@ -201,7 +198,6 @@ def test_revoking_bites_on_open_connections(platform, device):
     assert admin.get(f"/api/v1/devices/{device.id}").json["reason"] == "stolen"
     assert admin.post(f"/api/v1/devices/{device.id}/revoke", expect=409).slug == "conflict"
     assert admin.get("/api/v1/fleets/line-1/kem-keys").json["items"] == []
-    assert etag
 
 
 def test_renew(platform, device):
@@ -330,7 +326,7 @@ def test_newer_deployment_supersedes_and_cancel_stops(platform, device, publishe
 
 def test_deployments_are_refused(platform, device, published):
     admin = platform.admin()
-    package = published(not_after="2026-01-01T00:00:00Z", )
+    package = published(not_after="2026-01-01T00:00:00Z")
     assert "expired" in deploy(platform, package, fleet="line-1", expect=409).json["detail"]
     package = published()
     deploy(platform, package, expect=400)

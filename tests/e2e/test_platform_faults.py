@@ -1,13 +1,12 @@
 """Faults: kill -9 under load, a full disk, slow and half-closed connections, oversized bodies, SIGTERM in the middle."""
 import hashlib
-import json
 import os
 import random
 import resource
 import signal
 import socket
 import ssl
-import sqlite3
+import subprocess
 import threading
 import time
 
@@ -170,7 +169,6 @@ def quiet(fn):
 @pytest.mark.parametrize("after", [0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6])
 def test_kill_9_at_the_first_start(tmp_path, after):
     """A first start that is cut off leaves nothing that a second start can't finish."""
-    import subprocess
     log = open(tmp_path / "log", "w")
     p = subprocess.Popen([programs.path("tensorguard-platform"), "--data-dir", str(tmp_path / "p"), "--listen", "127.0.0.1:0",
                           "--device-listen", "127.0.0.1:0"], stdout=log, stderr=log)
@@ -258,7 +256,6 @@ def test_half_closed_and_broken_off(platform):
     admin.get("/healthz")
 
 
-@pytest.mark.slow
 def test_slow_connections_are_dropped(platform):
     """One byte a second: neither a head nor a body may take for ever, and nobody else waits meanwhile."""
     slow = [raw_tls(platform) for _ in range(3)]

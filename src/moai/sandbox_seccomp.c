@@ -73,6 +73,11 @@ static const struct {
     {SCMP_SYS(gettid),            BOTH,            ANY        },
     {SCMP_SYS(exit),              BOTH,            ANY        },
     {SCMP_SYS(exit_group),        BOTH,            ANY        },
+ /* facts about the machine: which are asked for differs between library versions */
+    {SCMP_SYS(getcpu),            BOTH,            ANY        },
+    {SCMP_SYS(sysinfo),           BOTH,            ANY        },
+    {SCMP_SYS(membarrier),        BOTH,            ANY        },
+    {SCMP_SYS(clock_getres),      BOTH,            ANY        },
  /* time, chance, signals */
     {SCMP_SYS(clock_gettime),     BOTH,            ANY        },
     {SCMP_SYS(gettimeofday),      BOTH,            ANY        },

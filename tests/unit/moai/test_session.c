@@ -262,6 +262,48 @@ static void the_example_model_answers_as_pytorch_did(void **state)
     assert_rc(tg_golden_compare("logits", &out->tensors[0], &want, 0, 0, &err), TG_E_STATE);
 }
 
+/* Fail every allocation of ours in turn: the right code, nothing leaked, and the session still
+ * works. */
+static void out_of_memory_everywhere(void **state)
+{
+    static const float f[6] = {1, 2, 3, 4, 5, 6};
+    TG_AUTO(tg_session_freep) struct tg_session *s = NULL;
+    TG_AUTO(tg_buf_done) struct tg_buf model = TG_BUF_INIT(1 << 20);
+    struct onnx_make m = {
+        .type = 1, .dims = {"n", "3"},
+             .n_dims = 2, .op = "Identity"
+    };
+    enum tg_rc rc = TG_E_NOMEM;
+
+    (void)state;
+    assert_ok(onnx_make(&m, &model));
+    for (uint64_t i = 1; rc != TG_OK; i++) {
+        assert_true(i < 100);
+        tg_mem_fault_set(i, 0);
+        rc = tg_session_new(ort, tg_buf_view(&model), &s, &err);
+        tg_mem_fault_set(0, 0);
+        assert_true(rc == TG_OK || rc == TG_E_NOMEM || rc == TG_E_UNSUPPORTED);
+        assert_int_equal(rc == TG_OK, s != NULL);
+    }
+    rc = TG_E_NOMEM;
+    for (uint64_t i = 1; rc != TG_OK; i++) {
+        TG_AUTO(tg_oip_freep) struct tg_oip *in = tg_oip_new(TG_OIP_REQUEST);
+        TG_AUTO(tg_oip_freep) struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
+
+        put(in, "x", TG_DT_FP32,
+            (struct tg_shape){
+                {2, 3},
+                2
+        },
+            TG_BYTES_OF(f));
+        assert_true(i < 100);
+        tg_mem_fault_set(i, 0);
+        rc = tg_session_run(s, in, out, NULL, &err);
+        tg_mem_fault_set(0, 0);
+        assert_true(rc == TG_OK || rc == TG_E_NOMEM);
+    }
+}
+
 static enum tg_rc compare(float a, float b, double rtol, double atol)
 {
     struct tg_oip_tensor x = {.dtype = TG_DT_FP32};
@@ -297,6 +339,7 @@ int main(void)
         cmocka_unit_test(external_data_is_found_wherever_it_hides),
         cmocka_unit_test(deep_or_cut_protobuf_is_refused),
         cmocka_unit_test(the_example_model_answers_as_pytorch_did),
+        cmocka_unit_test(out_of_memory_everywhere),
         cmocka_unit_test(tolerance_is_what_the_spec_says),
     };
 

@@ -109,7 +109,7 @@ static enum tg_rc plan_chunks(struct tg_build_plan *p, uint64_t plain_len, struc
         return TG_FAIL(err, TG_E_USAGE,
                        "build: chunk size %" PRIu64 " is not a power of two from 65536 to 16777216",
                        size);
-    while (size < TG_TGSP_CHUNK_MAX && plain_len / size >= TG_TGSP_CHUNKS_MAX)
+    while (size < TG_TGSP_CHUNK_MAX && (plain_len + size - 1) / size > TG_TGSP_CHUNKS_MAX)
         size *= 2;
     return tg_tgsp_geometry(size, plain_len, &p->g, err) == TG_OK ? TG_OK : TG_E_LIMIT;
 }

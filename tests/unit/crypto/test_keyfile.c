@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -188,12 +189,81 @@ static void test_files(void **state)
     assert_null(sk);
 }
 
+/* The openssl command, with the fixture's folder as its working directory; its exit status. */
+static int openssl(const struct fixture *f, const char *args)
+{
+    char cmd[4096];
+    const char *program = getenv("TG_OPENSSL");
+    assert_non_null(program);
+    (void)snprintf(cmd, sizeof cmd, "cd '%s' && '%s' %s >>log 2>&1", f->dir, program, args);
+    return system(cmd);
+}
+
+/* `openssl pkey` reads both blocks of what we write, also encrypted. */
+static void test_openssl_reads_ours(void **state)
+{
+    struct fixture *f = *state;
+    struct tg_err err = TG_ERR_INIT;
+    TG_AUTO(tg_freep) char *plain = tg_path_join(f->dir, "plain.priv");
+    TG_AUTO(tg_freep) char *locked = tg_path_join(f->dir, "locked.priv");
+    assert_int_equal(tg_kem_sk_save_file(f->kem, TG_BYTES_NONE, plain, false, &err), TG_OK);
+    assert_int_equal(tg_sign_sk_save_file(f->sign, pass, locked, false, &err), TG_OK);
+    assert_int_equal(openssl(f, "pkey -in plain.priv -noout"), 0);
+    assert_int_equal(openssl(f, "pkey -in locked.priv -passin 'pass:correct horse' -noout"), 0);
+    assert_int_not_equal(openssl(f, "pkey -in locked.priv -passin pass:wrong -noout"), 0);
+    /* the second block by itself: seed and expanded key */
+    char cut[4096];
+    (void)snprintf(cut, sizeof cut, "cd '%s' && awk '/BEGIN/{n++} n==2' plain.priv > second.pem",
+                   f->dir);
+    assert_int_equal(system(cut), 0);
+    assert_int_equal(openssl(f, "pkey -in second.pem -noout -text -out second.txt"), 0);
+    assert_int_equal(openssl(f, "asn1parse -in second.pem"), 0);
+    (void)snprintf(cut, sizeof cut,
+                   "grep -q '^seed:' '%s/second.txt' && grep -q '^dk:' '%s/second.txt'", f->dir,
+                   f->dir);
+    assert_int_equal(system(cut), 0);
+}
+
+/* Keys that hold only the seed are read and are the same keys. */
+static void test_seed_only(void **state)
+{
+    struct fixture *f = *state;
+    struct tg_err err = TG_ERR_INIT;
+    char cmd[4096];
+    TG_AUTO(tg_kem_sk_freep) struct tg_kem_sk *sk = NULL;
+    TG_AUTO(tg_kem_pk_freep) struct tg_kem_pk *pk = NULL;
+    struct tg_kem_ct ct;
+    uint8_t a[32], b[32];
+    assert_int_equal(openssl(f, "genpkey -algorithm X25519 -out x.pem"), 0);
+    assert_int_equal(
+        openssl(f, "genpkey -algorithm ML-KEM-768 -provparam ml-kem.output_formats=seed-only "
+                   "-out m.pem"),
+        0);
+    assert_int_equal(openssl(f, "pkey -in x.pem -pubout -out x.pub"), 0);
+    assert_int_equal(openssl(f, "pkey -in m.pem -pubout -out m.pub"), 0);
+    (void)snprintf(cmd, sizeof cmd,
+                   "cd '%s' && cat x.pem m.pem > both.priv && cat x.pub m.pub > both.pub && "
+                   "chmod 600 both.priv && [ $(wc -c < m.pem) -lt 300 ]",
+                   f->dir);
+    assert_int_equal(system(cmd), 0);
+    TG_AUTO(tg_freep) char *priv = tg_path_join(f->dir, "both.priv");
+    TG_AUTO(tg_freep) char *pub = tg_path_join(f->dir, "both.pub");
+    if (tg_kem_sk_load_file(priv, TG_BYTES_NONE, &sk, &err) != TG_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(tg_kem_pk_load_file(pub, &pk, &err), TG_OK);
+    assert_memory_equal(tg_kem_pk_id(pk), tg_kem_pk_id(tg_kem_sk_pk(sk)), TG_KEM_ID_LEN);
+    assert_int_equal(tg_kem_encap(pk, NULL, &ct, a), TG_OK);
+    assert_int_equal(tg_kem_decap(sk, &ct, b), TG_OK);
+    assert_memory_equal(a, b, 32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sign_round_trip),      cmocka_unit_test(test_kem_round_trip),
         cmocka_unit_test(test_public_round_trip),    cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_truncated_everywhere), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_openssl_reads_ours),   cmocka_unit_test(test_seed_only),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

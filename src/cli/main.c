@@ -33,9 +33,7 @@ static const struct row ROWS[] = {
     {NULL,                &cli_deploy      },
     {NULL,                &cli_status      },
     {NULL,                &cli_audit       },
-#ifdef TG_CLI_PREDICT
     {"Device",            &cli_predict     },
-#endif
 };
 
 static const char HELP_TAIL[] =

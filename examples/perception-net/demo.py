@@ -10,11 +10,12 @@ import os
 import pathlib
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 import time
 
-from demo_kit import (Hammer, Programs, Screen, Stop, furthest, interrupt_on_sigterm, load, needles,
+from demo_kit import (Hammer, Programs, Screen, Stop, furthest, load, needles,
                       places_to_search, score, search, tls_version, wait_for)
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -258,10 +259,10 @@ class Demo:
 
 
 def main():
-    interrupt_on_sigterm()
     os.umask(0o077)
     build = os.environ.get("TENSORGUARD_BUILD") or HERE.parent.parent / "build"
-    folder = tempfile.mkdtemp(prefix="tensorguard-demo-")
+    # A Unix socket's path has at most 107 bytes, and the devices' sockets lie in this folder.
+    folder = tempfile.mkdtemp(prefix="tensorguard-demo-", dir="/tmp" if len(tempfile.gettempdir()) > 60 else None)
     demo = Demo(folder, build)
     code = 1
     try:
@@ -269,14 +270,15 @@ def main():
         if missing:
             raise Stop(f"not built: {', '.join(missing)} (run `make build`)")
         demo.tell()
-    except Stop as e:
+    except (Stop, OSError, ValueError, KeyError, subprocess.SubprocessError) as e:
         demo.screen.failed += 1
-        demo.screen.line(f"\n   stopped: {e}")
+        demo.screen.line(f"\n   stopped: {e if isinstance(e, Stop) else repr(e)}")
     except KeyboardInterrupt:
         demo.screen.failed += 1
         demo.screen.line("\n   interrupted")
         code = 130
     finally:
+        demo.programs.interrupts.held = True  # a second Ctrl-C must not leave half of it running
         demo.programs.end_all()
     failed = demo.screen.failed
     if failed and code != 130:

@@ -14,7 +14,6 @@ import ssl
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -103,6 +102,31 @@ class Screen:
 
 # ---- programs ----
 
+class Interrupts:
+    """SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt, but never between a process's birth and its being known: one
+    that nobody knows would outlive the demo."""
+
+    def __init__(self):
+        self.held, self.pending = False, False
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, self._came)
+
+    def _came(self, *_):
+        self.pending = True
+        if not self.held:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def hold(self):
+        self.held = True
+        try:
+            yield
+        finally:
+            self.held = False
+        if self.pending:
+            raise KeyboardInterrupt
+
+
 class Programs:
     """The built programs, and every process that was started, to be ended whatever happens."""
     FOLDER = {"tensorguard": "cli", "tensorguard-platform": "platform", "tensorguard-agent": "agent",
@@ -111,6 +135,7 @@ class Programs:
     def __init__(self, build, config):
         self.build, self.config = pathlib.Path(build).resolve(), config
         self.running = []
+        self.interrupts = Interrupts()
 
     def path(self, name):
         return str(self.build / "src" / self.FOLDER[name] / name)
@@ -118,13 +143,20 @@ class Programs:
     def missing(self):
         return [name for name in self.FOLDER if not os.access(self.path(name), os.X_OK)]
 
+    def _begin(self, name, args, **where):
+        with self.interrupts.hold():
+            p = subprocess.Popen([self.path(name), *map(str, args)], stdin=subprocess.DEVNULL, **where)
+            self.running.append(p)
+        return p
+
     def run(self, name, *args, ok=True):
         """Run to the end. ok=True: it must succeed; None: either."""
-        done = subprocess.run([self.path(name), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=120, check=False)
-        if ok and done.returncode != 0:
-            raise Stop(f"{name} {args[0]}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-        return done
+        p = self._begin(name, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        out, err = p.communicate(timeout=120)
+        self.running.remove(p)
+        if ok and p.returncode != 0:
+            raise Stop(f"{name} {args[0]}: exit {p.returncode}: {err.strip() or out.strip()}")
+        return subprocess.CompletedProcess(p.args, p.returncode, out, err)
 
     def cli(self, *args, ok=True):
         return self.run("tensorguard", *args, ok=ok)
@@ -137,9 +169,8 @@ class Programs:
 
     def start(self, name, log, *args):
         with open(log, "ab") as f:
-            p = subprocess.Popen([self.path(name), *map(str, args)], stdin=subprocess.DEVNULL, stdout=f, stderr=f)
-        p.log, p.title = log, name
-        self.running.append(p)
+            p = self._begin(name, args, stdout=f, stderr=f)
+        p.log = log
         return p
 
     def end(self, p, patience=15):
@@ -170,13 +201,6 @@ def wait_for(what, condition, seconds=30, every=0.02):
         if time.monotonic() > end:
             raise Stop(f"waited {seconds} s for {what}")
         time.sleep(every)
-
-
-def interrupt_on_sigterm():
-    def handler(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, handler)
-    signal.signal(signal.SIGHUP, handler)
 
 
 def tls_version(url, ca, old=False):
@@ -353,8 +377,8 @@ def search(folders, pieces, since=0.0, seconds=None):
 
 def places_to_search(demo):
     """The demo's own folder, temporary folders, memory file systems, the home folder."""
-    wanted = [demo, tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR"),
-              os.path.expanduser("~")]
+    tmp = [os.environ["TMPDIR"]] if os.environ.get("TMPDIR") else ["/tmp", "/var/tmp"]
+    wanted = [demo, *tmp, "/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), os.path.expanduser("~")]
     out = []
     for w in wanted:
         if w and os.path.isdir(w):

@@ -99,7 +99,8 @@ static enum tg_rc upload_known(struct tg_db *db, const char *name, bool *known, 
     char id[33];
 
     *known = true;
-    if (strlen(name) != 37 || strcmp(name + 32, ".part") != 0)
+    const char *dot = strchr(name, '.');
+    if (dot == NULL || dot - name != 32 || strcmp(dot, ".part") != 0)
         return TG_OK;
     memcpy(id, name, 32);
     id[32] = '\0';

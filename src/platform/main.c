@@ -137,26 +137,51 @@ static enum tg_rc make_admin_token(struct tg_call *c, const char *action, const 
     return tg_db_commit(c->db, err);
 }
 
-static void print_start(const struct tg_platform *p, const char *path, const char *token)
+struct first_start {
+    const char *admin_token_file, *ca, *vault_key, *platform_key;
+    bool own_key_file;
+};
+
+#define T struct first_start
+static const struct tg_jfield first_start_fields[] = {
+    TG_J_STR(T, admin_token_file, 1, 4096, TG_J_REQ),
+    TG_J_STR(T, ca, 1, 4096, TG_J_REQ),
+    TG_J_STR(T, vault_key, 1, 4096, TG_J_REQ),
+    TG_J_STR(T, platform_key, 1, 4096, TG_J_REQ),
+    TG_J_BOOL(T, own_key_file, TG_J_REQ),
+};
+static const struct tg_jschema first_start_schema =
+    TG_J_SCHEMA(T, first_start_fields, TG_J_IGNORE_UNKNOWN);
+#undef T
+
+static enum tg_rc print_json(const struct tg_platform *p, const char *path, struct tg_err *err)
 {
     const char *dir = p->config->data_dir;
-    bool show = isatty(STDOUT_FILENO) == 1;
+    TG_AUTO(tg_freep) char *ca = tg_path_join(dir, "ca.pem");
+    TG_AUTO(tg_freep) char *vault = tg_path_join(dir, "vault.pub");
+    TG_AUTO(tg_freep) char *platform = tg_path_join(dir, "platform.pub");
+    TG_AUTO(bufp) struct tg_buf out = TG_BUF_INIT(65536);
 
-    if (p->config->json) {
-        printf("{\"admin_token_file\":\"%s\",\"ca\":\"%s/ca.pem\",\"vault_key\":\"%s/vault.pub\","
-               "\"platform_key\":\"%s/platform.pub\",\"own_key_file\":%s}\n",
-               path, dir, dir, dir, p->keys->own_key_file ? "true" : "false");
-    } else {
-        printf("One-time administrator token: %s\n", show ? token : path);
-        printf("  exchange it:  tensorguard login --server URL --ca %s/ca.pem --token-file %s\n",
-               dir, path);
-        if (p->keys->own_key_file)
-            printf("Keys are sealed under %s/vault.key. That protects them in copies of the folder "
-                   "without this file;\nit does not protect them from who can read the whole "
-                   "folder. Use --passphrase-file or --key-file for that.\n",
-                   dir);
-    }
-    (void)fflush(stdout);
+    if (ca == NULL || vault == NULL || platform == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    const struct first_start s = {path, ca, vault, platform, p->keys->own_key_file};
+    TG_TRY(tg_json_encode(&first_start_schema, &s, &out, err));
+    puts(tg_buf_cstr(&out));
+    return TG_OK;
+}
+
+static void print_text(const struct tg_platform *p, const char *path, const char *token)
+{
+    const char *dir = p->config->data_dir;
+
+    printf("One-time administrator token: %s\n", isatty(STDOUT_FILENO) == 1 ? token : path);
+    printf("  exchange it:  tensorguard login --server URL --ca %s/ca.pem --token-file %s\n", dir,
+           path);
+    if (p->keys->own_key_file)
+        printf("Keys are sealed under %s/vault.key. That protects them in copies of the folder "
+               "without this file;\nit does not protect them from who can read the whole "
+               "folder. Use --passphrase-file or --key-file for that.\n",
+               dir);
 }
 
 static enum tg_rc admin_token(struct tg_platform *p, struct tg_db *db, struct tg_err *err)
@@ -183,8 +208,12 @@ static enum tg_rc admin_token(struct tg_platform *p, struct tg_db *db, struct tg
         make_admin_token(&c, tokens == 0 ? "platform.init" : "token.create", path, &token, err);
     tg_db_rollback(db);
     TG_TRY(rc);
-    print_start(p, path, token);
-    return TG_OK;
+    if (p->config->json)
+        rc = print_json(p, path, err);
+    else
+        print_text(p, path, token);
+    (void)fflush(stdout);
+    return rc;
 }
 
 static enum tg_rc open_platform(struct tg_platform *p, struct tg_err *err)

@@ -139,10 +139,11 @@ static enum tg_rc parameters(struct tg_buf *out, const struct tg_route *r)
     const char *sep = "";
 
     P("\"parameters\":[");
-    for (const char *s = strchr(r->pattern, '{'); s != NULL; s = strchr(s + 1, '{')) {
+    for (const char *s = strchr(r->pattern, '{'); s != NULL; s = strchr(s, '{')) {
+        s++;
         P("%s{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,\"schema\":{\"type\":\"string\"}"
           "}",
-          sep, (int)strcspn(s + 1, "}"), s + 1);
+          sep, (int)strcspn(s, "}"), s);
         sep = ",";
     }
     for (const char *s = r->query; s != NULL && *s != '\0';) {

@@ -89,26 +89,45 @@ static char *url_of(const struct tg_platform *p, const struct bound *b)
                                      : tg_asprintf("https://%s:%u", host, b->port);
 }
 
+struct endpoints {
+    const char *api_url, *device_url, *version, *ca;
+    uint64_t api_port, device_port, pid;
+};
+
+#define T struct endpoints
+static const struct tg_jfield endpoints_fields[] = {
+    TG_J_STR(T, api_url, 1, TG_WIRE_URL_MAX, TG_J_REQ),
+    TG_J_STR(T, device_url, 1, TG_WIRE_URL_MAX, TG_J_REQ),
+    TG_J_U64(T, api_port, 1, 65535, TG_J_REQ),
+    TG_J_U64(T, device_port, 1, 65535, TG_J_REQ),
+    TG_J_U64(T, pid, 1, INT32_MAX, TG_J_REQ),
+    TG_J_STR(T, version, 1, 64, TG_J_REQ),
+    TG_J_STR(T, ca, 1, 4096, TG_J_REQ),
+};
+static const struct tg_jschema endpoints_schema =
+    TG_J_SCHEMA(T, endpoints_fields, TG_J_IGNORE_UNKNOWN);
+#undef T
+
 static enum tg_rc write_endpoints(const struct tg_platform *p, const struct bound *b,
                                   struct tg_err *err)
 {
-    TG_AUTO(bufp) struct tg_buf out = TG_BUF_INIT(8192);
+    TG_AUTO(bufp) struct tg_buf out = TG_BUF_INIT(16384);
     TG_AUTO(tg_freep) char *dir = tg_path_join(p->config->data_dir, "run");
     TG_AUTO(tg_freep) char *path = tg_path_join(p->config->data_dir, "run/endpoints.json");
-
-    if (dir == NULL || path == NULL)
-        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    TG_TRY(tg_dir_make(dir, 0755, err));
-    TG_TRY(tg_buf_printf(&out,
-                         "{\"api_url\":\"%s\",\"device_url\":\"%s\",\"api_port\":%u,"
-                         "\"device_port\":%u,\"pid\":%ld,\"version\":\"%s\",\"ca\":",
-                         p->api_url, p->device_url, b[0].port, b[1].port, (long)getpid(),
-                         TG_VERSION));
     TG_AUTO(tg_freep) char *ca = tg_path_join(p->config->data_dir, "ca.pem");
-    if (ca == NULL)
+
+    if (dir == NULL || path == NULL || ca == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    TG_TRY(tg_json_quote(&out, tg_bytes_str(ca)));
-    TG_TRY(tg_buf_str(&out, "}\n"));
+    const struct endpoints e = {.api_url = p->api_url,
+                                .device_url = p->device_url,
+                                .version = TG_VERSION,
+                                .ca = ca,
+                                .api_port = b[0].port,
+                                .device_port = b[1].port,
+                                .pid = (uint64_t)getpid()};
+    TG_TRY(tg_dir_make(dir, 0755, err));
+    TG_TRY(tg_json_encode(&endpoints_schema, &e, &out, err));
+    TG_TRY(tg_buf_str(&out, "\n"));
     return tg_file_write(path, tg_buf_view(&out), 0644, true, err);
 }
 

@@ -5,7 +5,13 @@
 #include "wire/common.h"
 
 /* Roles as bits, so that a route's column can name several. Names in JSON: tg_access_names. */
-enum tg_access { TG_ACCESS_ADMIN, TG_ACCESS_PUBLISHER, TG_ACCESS_OPERATOR, TG_ACCESS_VIEWER, TG_ACCESS_COUNT };
+enum tg_access {
+    TG_ACCESS_ADMIN,
+    TG_ACCESS_PUBLISHER,
+    TG_ACCESS_OPERATOR,
+    TG_ACCESS_VIEWER,
+    TG_ACCESS_COUNT
+};
 
 extern const char *const tg_access_names[]; /* "admin" … , NULL-terminated */
 

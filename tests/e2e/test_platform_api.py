@@ -285,3 +285,11 @@ def test_help_and_usage():
 def test_wrong_usage(tmp_path, argv, says):
     done = tg.run(programs.path("tensorguard-platform"), "--data-dir", tmp_path / "p", *argv, ok=False)
     assert says in done.stderr and not (tmp_path / "p" / "run").exists()
+
+
+def test_json_of_the_first_start(tmp_path):
+    p = tg.Platform(tmp_path / 'a "quoted" folder', "--json").start()
+    said = json.loads(p.log_text().splitlines()[0])
+    assert said["admin_token_file"] == str(p.dir / "admin.token") and said["own_key_file"] is True
+    assert p.endpoints["ca"] == str(p.dir / "ca.pem")
+    assert p.stop() == 0

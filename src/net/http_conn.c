@@ -15,6 +15,7 @@
 #include "base/mem.h"
 
 #define LINGER_MS 2000
+#define LATE_MS 250
 
 uint64_t tg_http_ms(void)
 {
@@ -297,12 +298,30 @@ static bool expired(const struct tg_http_conn *c, uint64_t now)
     return now - c->idle_since > o->idle_timeout_ms;
 }
 
+/* Time in which the loop itself stood still counts against nobody. */
+static void forgive(struct tg_http_server *s, uint64_t late, uint64_t now)
+{
+    struct tg_http_conn *c;
+
+    LIST_FOREACH(c, &s->conns, link)
+    {
+        uint64_t *since[] = {&c->opened, &c->head_since, &c->body_since, &c->idle_since,
+                             &c->progress};
+
+        for (size_t i = 0; i < TG_ARRAY_LEN(since); i++)
+            if (*since[i] != 0)
+                *since[i] = *since[i] + late < now ? *since[i] + late : now;
+    }
+}
+
 void tg_http_conn_sweep(struct tg_http_server *s)
 {
     uint64_t now = tg_http_ms();
     bool all = s->draining && now - s->drain_since >= s->drain.deadline_ms;
     struct tg_http_conn *c = LIST_FIRST(&s->conns), *next;
 
+    if (s->sweep_due != 0 && now > s->sweep_due + LATE_MS)
+        forgive(s, now - s->sweep_due, now);
     tg_http_linger_end(s, all ? UINT64_MAX : now > LINGER_MS ? now - LINGER_MS : 0);
     for (; c != NULL; c = next) {
         next = LIST_NEXT(c, link);
@@ -438,6 +457,7 @@ static void answer(struct tg_http_conn *c, struct evhttp_request *req)
         tg_http_res_problem(&res, 0, &err);
     }
     c->served++;
+    c->progress = tg_http_ms();
     if (c->server->draining)
         tg_http_res_close(&res);
     tg_http_res_send(c, req, &res, r.method == TG_HTTP_HEAD);

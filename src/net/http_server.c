@@ -80,10 +80,16 @@ static void attend(evutil_socket_t fd, short what, void *arg)
         drain_finish(s);
 }
 
+static bool sweep_in(struct tg_http_server *s, uint32_t ms)
+{
+    s->sweep_due = tg_http_ms() + ms;
+    return tg_loop_rearm(s->sweep, ms) == TG_OK;
+}
+
 void tg_http_server_sweep_on(struct tg_http_server *s)
 {
-    if (!s->sweeping && tg_loop_rearm(s->sweep, s->draining ? DRAIN_SWEEP_MS : SWEEP_MS) == TG_OK)
-        s->sweeping = true;
+    if (!s->sweeping)
+        s->sweeping = sweep_in(s, s->draining ? DRAIN_SWEEP_MS : SWEEP_MS);
 }
 
 /* Also gives listeners that ran out of descriptors another try. */
@@ -99,7 +105,7 @@ static void sweep(void *arg)
     if (s->connections > 0 || !LIST_EMPTY(&s->lingering))
         tg_http_server_sweep_on(s);
     else
-        s->sweeping = tg_loop_rearm(s->sweep, IDLE_SWEEP_MS) != TG_OK;
+        (void)sweep_in(s, IDLE_SWEEP_MS);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */

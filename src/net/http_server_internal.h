@@ -102,7 +102,8 @@ struct tg_http_server {
     size_t connections;
     struct event *attend; /* made active to look at `attention` from a clean stack */
     struct tg_loop_item *sweep;
-    bool sweeping;
+    bool sweeping;      /* soon, because there are connections */
+    uint64_t sweep_due; /* when; monotonic ms */
     bool draining, drained, cut;
     uint64_t drain_since;
     struct tg_http_drain_opts drain;

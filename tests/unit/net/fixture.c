@@ -51,6 +51,8 @@ static enum tg_rc handler(void *arg, const struct tg_http_req *req, struct tg_ht
         return TG_OK;
     if (strcmp(path, "/slow") == 0)
         tg_clock_sleep_ms(300);
+    if (strcmp(path, "/stall") == 0)
+        tg_clock_sleep_ms(2500);
     if (strcmp(path, "/close") == 0)
         tg_http_res_close(res);
     if (strcmp(path, "/echo") == 0 || strcmp(path, "/upload") == 0)

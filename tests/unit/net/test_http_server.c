@@ -40,6 +40,17 @@ static int start_impatient(void **state)
     return 0;
 }
 
+static int start_brisk(void **state)
+{
+    (void)state;
+    memset(&fx, 0, sizeof(fx));
+    fx.file = -1;
+    fx.opts.head_timeout_ms = 1200;
+    fx.opts.send_timeout_ms = 1000;
+    fx_start(&fx);
+    return 0;
+}
+
 static int start_narrow(void **state)
 {
     (void)state;
@@ -330,6 +341,30 @@ static void a_body_that_trickles_is_let_go(void **state)
     assert_true(closed);
     assert_int_equal(atomic_load(&fx.requests), 0);
     (void)close(fd);
+}
+
+/* A handler that keeps the loop for longer than any timeout: neither its own client nor another one
+ * that was slow through no fault of its own is let go. */
+static void a_long_handler_is_nobody_elses_fault(void **state)
+{
+    int half = fx_connect(fx.plain), stall = fx_connect(fx.plain);
+    bool closed;
+    char *a;
+
+    (void)state;
+    fx_send(half, "GET /half HTTP/1.1\r\nHo");
+    tg_clock_sleep_ms(50);
+    fx_send(stall, "GET /stall HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    a = fx_recv(stall, 5000, &closed);
+    assert_contains(a, "/stall|");
+    tg_free(a);
+    tg_clock_sleep_ms(50);
+    fx_send(half, "st: h\r\n\r\n");
+    a = fx_recv(half, 1000, &closed);
+    assert_contains(a, "/half|");
+    tg_free(a);
+    (void)close(half);
+    (void)close(stall);
 }
 
 static int sparse_file(uint64_t size)
@@ -708,6 +743,7 @@ int main(void)
         TEST(eight_mebibytes_arrive_whole, start),
         TEST(slow_and_silent_clients_are_let_go, start_impatient),
         TEST(a_body_that_trickles_is_let_go, start_impatient),
+        TEST(a_long_handler_is_nobody_elses_fault, start_brisk),
         TEST(a_client_that_takes_nothing_is_let_go, start_impatient),
         TEST(a_full_listener_makes_others_wait, start_narrow),
         TEST(ranges_and_conditions_of_a_file, start),

@@ -293,7 +293,7 @@ static TG_RC load_records(struct tg_daemon *d, struct tg_err *err)
     TG_TRY(tg_journal_load(&d->state, &d->journal, err));
     TG_TRY(tg_outbox_load(&d->state, &d->outbox, err));
     TG_TRY(tg_identity_times(&d->state, &from, &d->link.not_after, err));
-    d->link.renew_at = tg_identity_renew_at(from, d->link.not_after);
+    d->link.renew_at = tg_identity_renew_at(from, d->link.not_after, d->opts.renew_percent);
     TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
     TG_TRY(tg_policy_rollback_load(&d->state, &record, err));
     return tg_policy_rollback_save(&d->state, record, err); /* workers are handed the file */
@@ -307,6 +307,7 @@ static TG_RC set_up(struct tg_daemon *d, struct tg_err *err)
     TG_TRY(tg_state_open(&d->state, d->opts.state_dir, false, err));
     TG_TRY(tg_settings_load(&d->state, &d->set, err));
     TG_TRY(tg_state_lock(&d->state, err));
+    TG_TRY(tg_state_tidy(&d->state, err));
     TG_TRY(load_records(d, err));
     TG_TRY(open_user(d, err));
     TG_TRY(open_sockets(d, err));

@@ -11,8 +11,9 @@
 
 struct tg_run_opts {
     const char *state_dir;
-    bool once;           /* one check-in, what follows from it, then stop */
-    const char *kill_at; /* fault drill: SIGKILL oneself right after this step; NULL: never */
+    unsigned renew_percent; /* of the certificate's life: then it is renewed */
+    bool once;              /* one check-in, what follows from it, then stop */
+    const char *kill_at;    /* fault drill: SIGKILL oneself right after this step; NULL: never */
 };
 
 /* Run until SIGTERM or SIGINT (or, with once, until there is nothing left to do).

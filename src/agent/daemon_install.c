@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define FETCH_BACKOFF_MS 1000
+#define FETCH_BACKOFF_MS 500
 #define FETCH_BACKOFF_CAP_MS (5 * 60 * 1000)
 #define TRIAL_BACKOFF_MS 500
 #define TRIAL_BACKOFF_CAP_MS 30000
@@ -24,9 +24,9 @@ static void give_up(struct tg_daemon *d)
     TG_TEXT_SET(d->journal.reason, d->install.why.text);
     tg_log(TG_LOG_ERROR, "agent.update", "deployment=%s failed=%s reason=\"%s\"",
            d->journal.pkg.deployment_id, d->journal.code, d->journal.reason);
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_FAILED, &d->install.why);
     if (tg_daemon_step(d, TG_STEP_FAILED, &err) != TG_OK)
         tg_log_err("agent.journal", &err);
-    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_FAILED, &d->install.why);
     d->result = d->install.why.code;
     d->result_why = d->install.why;
     d->prune = true;
@@ -60,9 +60,11 @@ static void commit(struct tg_daemon *d)
     tg_log(TG_LOG_INFO, "agent.update", "deployment=%s running=true model=%s version=%s",
            d->journal.pkg.deployment_id, d->journal.pkg.model, d->journal.pkg.version);
     d->journal.code[0] = d->journal.reason[0] = 0;
+    /* first the report, then the step: a kill between the two repeats the report, and never loses
+     * it */
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
     if (tg_daemon_step(d, TG_STEP_RUNNING, &err) != TG_OK)
         tg_log_err("agent.journal", &err);
-    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
     d->prune = true;
     tg_serve_event(d, TG_SVE_TAKEN);
 }
@@ -207,13 +209,13 @@ static void already_running(struct tg_daemon *d, const struct tg_directive *dir)
     d->journal = (struct tg_journal){.set = true, .pkg = d->serving.current};
     TG_TEXT_SET(d->journal.pkg.deployment_id, dir->pkg.deployment_id);
     d->serving.current = d->journal.pkg;
+    tg_daemon_report(d, dir->pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
     enum tg_rc rc = tg_serving_save(&d->state, &d->serving, &err);
     if (rc == TG_OK)
         rc = tg_daemon_step(d, TG_STEP_RUNNING, &err);
     if (rc != TG_OK)
         tg_log_err("agent.journal", &err);
     d->serve.grant = dir->grant;
-    tg_daemon_report(d, dir->pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
 }
 
 static void begin(struct tg_daemon *d, const struct tg_directive *dir)

@@ -14,7 +14,7 @@
 
 #define BACKOFF_MS 1000
 #define BACKOFF_CAP_MS (5 * 60 * 1000)
-#define RENEW_RETRY_MS (10 * 60 * 1000)
+#define RENEW_PAUSE_MS (10 * 60 * 1000)
 
 /* ---- starting ---- */
 
@@ -239,17 +239,17 @@ static void renew_ended(struct tg_daemon *d, const struct tg_job *job)
 {
     struct tg_err err = TG_ERR_INIT;
     int64_t from = 0;
+    d->link.renew_ms = tg_daemon_now_ms() + RENEW_PAUSE_MS; /* whatever came of it */
     if (job->rc != TG_OK) {
         tg_log_err("agent.renew", &job->err);
         tg_daemon_why(&d->link.why, job->rc, job->err.msg);
-        d->link.renew_ms = tg_daemon_now_ms() + RENEW_RETRY_MS;
         return;
     }
     if (tg_identity_times(&d->state, &from, &d->link.not_after, &err) != TG_OK) {
         tg_log_err("agent.renew", &err);
         return;
     }
-    d->link.renew_at = tg_identity_renew_at(from, d->link.not_after);
+    d->link.renew_at = tg_identity_renew_at(from, d->link.not_after, d->opts.renew_percent);
     tg_log(TG_LOG_INFO, "agent.renew", "not_after=%" PRId64, d->link.not_after);
 }
 

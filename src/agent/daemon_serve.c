@@ -34,9 +34,9 @@ static void start_serving(struct tg_daemon *d)
     if (!unfinished || d->install.state != TG_IN_IDLE)
         return;
     /* the agent was stopped between writing what serves and saying so */
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
     if (tg_daemon_step(d, TG_STEP_RUNNING, &err) != TG_OK)
         tg_log_err("agent.journal", &err);
-    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_RUNNING, NULL);
     d->prune = true;
 }
 
@@ -51,10 +51,8 @@ static void fall_back(struct tg_daemon *d)
     tg_daemon_why(&why, why.code, text);
     tg_log(TG_LOG_ERROR, "agent.fallback", "deployment=%s reason=\"%s\"", bad.deployment_id,
            why.text);
-    d->serving = (struct tg_serving){.current = d->serving.previous};
-    if (tg_serving_save(&d->state, &d->serving, &err) != TG_OK)
-        tg_log_err("agent.serving",
-                   &err); /* goes back in memory; a restart goes through this again */
+    /* report, journal, record, in this order: a kill between them goes through it again */
+    tg_daemon_report(d, bad.deployment_id, TG_UPDATE_ROLLED_BACK, &why);
     if (d->journal.set && d->journal.step == TG_STEP_RUNNING &&
         tg_mem_eq(d->journal.pkg.h, bad.h, 32)) {
         TG_TEXT_SET(d->journal.code, tg_rc_name(why.code));
@@ -62,7 +60,9 @@ static void fall_back(struct tg_daemon *d)
         if (tg_daemon_step(d, TG_STEP_ROLLED_BACK, &err) != TG_OK)
             tg_log_err("agent.journal", &err);
     }
-    tg_daemon_report(d, bad.deployment_id, TG_UPDATE_ROLLED_BACK, &why);
+    d->serving = (struct tg_serving){.current = d->serving.previous};
+    if (tg_serving_save(&d->state, &d->serving, &err) != TG_OK)
+        tg_log_err("agent.serving", &err);
     d->result = why.code;
     d->result_why = why;
 }

@@ -6,8 +6,9 @@
 #include "codec/json.h"
 #include "codec/text.h"
 
-#define TOTAL_TIMEOUT_MS 60000 /* of the small calls; downloads are guarded by the stall timeout   \
-                                */
+#define TOTAL_TIMEOUT_MS                                                                           \
+    60000 /* of the small calls; downloads are guarded by the stall timeout                        \
+           */
 #define TARGET_MAX 512
 
 TG_RC tg_device_client(const struct tg_state *s, const char *server, bool cert,

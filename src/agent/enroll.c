@@ -269,7 +269,7 @@ static TG_RC send_request(struct enrolling *e, struct tg_wire_enrol *in, struct 
     TG_TRY(tg_arena_new(256 * 1024, &arena));
     TG_TRY(tg_device_client(&e->state, e->set.server, false, &client, err));
     enum tg_rc rc = tg_device_enrol(client, in, arena, &out, err);
-    if (rc == TG_E_AUTH && strstr(err->msg, "certificate") == NULL)
+    if (strstr(err->msg, "enrolment token") != NULL && rc != TG_OK)
         tg_err_wrap(err,
                     "the platform does not take this token (each works once, for its fleet, for a "
                     "limited time): ask the operator for a new one (tensorguard "
@@ -361,6 +361,8 @@ TG_RC tg_enroll(const struct tg_enroll_opts *o, struct tg_enrolled *out, struct 
     enum tg_rc rc = tg_state_open(&e.state, o->state_dir, true, err);
     if (rc == TG_OK)
         rc = tg_state_lock(&e.state, err);
+    if (rc == TG_OK)
+        rc = tg_state_tidy(&e.state, err);
     if (rc == TG_OK)
         rc = enroll_locked(&e, &done, err);
     tg_kem_pk_free(e.kem);

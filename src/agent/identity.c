@@ -72,9 +72,9 @@ TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *
     return TG_OK;
 }
 
-int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after)
+int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned percent)
 {
-    return not_before + (not_after - not_before) / 2;
+    return not_before + (not_after - not_before) / 100 * (int64_t)percent;
 }
 
 TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,

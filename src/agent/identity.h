@@ -21,8 +21,8 @@ TG_RC tg_identity_store(const struct tg_state *s, struct tg_bytes cert_pem, stru
 /* Validity of the stored certificate. */
 TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *not_after,
                         struct tg_err *err);
-/* When to renew: at half life. Pure. */
-int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after);
+/* When `percent` (0..99) of its life have passed. Pure. */
+int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned percent);
 /* Ask for a new certificate with the present one and store it. The key stays. */
 TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,
                         struct tg_http_client *c, int64_t now, struct tg_err *err);

@@ -19,7 +19,7 @@ struct args {
     const char *server, *token_file, *ca, *fleet, *platform_key, *trust_store, *state_dir, *worker,
         *worker_user, *name, *predict_socket, *socket_group, *tcp_token_file, *kill_at, *log_level;
     struct tg_opt_list trust;
-    uint64_t predict_tcp, check_in_s, load_timeout_s, drain_timeout_s;
+    uint64_t predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s;
     bool no_vault_grants, again, once, json;
 };
 
@@ -84,6 +84,8 @@ static const struct tg_opt run_opts[] = {
     OPT_STATE,
     OPT(TG_OPT_FLAG, "once", once, false, NULL,
         "check in once, do what follows, stop; the exit code tells"),
+    OPT(TG_OPT_U64, "renew-after", renew_after, false, "PERCENT",
+        "renew the certificate when this much of its life has passed (default 50)"),
     OPT(TG_OPT_FLAG, "json", json, false, NULL, "print the status as JSON at the end"),
     OPT_KILL,
     OPT_LOG,
@@ -185,7 +187,12 @@ static TG_RC do_enroll(const struct args *a, struct tg_err *err)
 
 static TG_RC do_run(const struct args *a, struct tg_err *err)
 {
-    struct tg_run_opts o = {.state_dir = a->state_dir, .once = a->once, .kill_at = a->kill_at};
+    struct tg_run_opts o = {.state_dir = a->state_dir,
+                            .once = a->once,
+                            .renew_percent = (unsigned)a->renew_after,
+                            .kill_at = a->kill_at};
+    if (a->renew_after > 99)
+        return TG_FAIL(err, TG_E_USAGE, "--renew-after: 0 to 99");
     enum tg_rc rc = tg_daemon_run(&o, err);
     if (a->json && a->once) {
         struct tg_err shown = TG_ERR_INIT;
@@ -236,7 +243,7 @@ static int fail(const struct tg_err *err)
 
 static int run_verb(size_t i, int argc, char **argv)
 {
-    struct args a = {.predict_tcp = UINT64_MAX};
+    struct args a = {.predict_tcp = UINT64_MAX, .renew_after = 50};
     struct tg_opt_list rest = {0};
     struct tg_err err = TG_ERR_INIT;
     bool help = false;

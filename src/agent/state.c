@@ -19,6 +19,7 @@
 
 #define LOCK_TRIES 5
 #define LOCK_PAUSE_MS 20
+#define TMP_EXT ".tmp" /* of base/file.c's temporary names */
 
 static const char *const subdirs[] = {"packages", "grants", "deployments", "kem", "run"};
 
@@ -166,8 +167,23 @@ static bool kept(const char *name, const uint8_t (*keep)[32], size_t n)
     return false;
 }
 
-static TG_RC prune_dir(const struct tg_state *s, const char *sub, const uint8_t (*keep)[32],
-                       size_t n, struct tg_err *err)
+/* Which names of a folder go. */
+struct weeding {
+    const uint8_t (*keep)[32];
+    size_t n;
+    bool temporaries; /* names that end in .tmp, and nothing else */
+};
+
+static bool goes(const char *name, const struct weeding *w)
+{
+    size_t len = strlen(name), ext = strlen(TMP_EXT);
+    if (w->temporaries)
+        return len > ext && strcmp(name + len - ext, TMP_EXT) == 0;
+    return name[0] != '.' && !kept(name, w->keep, w->n);
+}
+
+static TG_RC weed(const struct tg_state *s, const char *sub, const struct weeding *w,
+                  struct tg_err *err)
 {
     char path[TG_STATE_PATH_MAX];
     TG_TRY(tg_state_path(s, path, err, "%s", sub));
@@ -177,7 +193,7 @@ static TG_RC prune_dir(const struct tg_state *s, const char *sub, const uint8_t 
     enum tg_rc rc = TG_OK;
     const struct dirent *e;
     while (rc == TG_OK && (e = readdir(d)) != NULL) {
-        if (e->d_name[0] == '.' || kept(e->d_name, keep, n))
+        if (!goes(e->d_name, w))
             continue;
         if (unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
             rc = TG_FAIL_ERRNO(err, TG_E_IO, "%s/%s: cannot remove", path, e->d_name);
@@ -189,7 +205,17 @@ static TG_RC prune_dir(const struct tg_state *s, const char *sub, const uint8_t 
 TG_RC tg_state_prune(const struct tg_state *s, const uint8_t (*keep)[32], size_t n,
                      struct tg_err *err)
 {
-    TG_TRY(prune_dir(s, "packages", keep, n, err));
-    TG_TRY(prune_dir(s, "grants", keep, n, err));
-    return prune_dir(s, "deployments", keep, n, err);
+    const struct weeding w = {.keep = keep, .n = n};
+    TG_TRY(weed(s, "packages", &w, err));
+    TG_TRY(weed(s, "grants", &w, err));
+    return weed(s, "deployments", &w, err);
+}
+
+TG_RC tg_state_tidy(const struct tg_state *s, struct tg_err *err)
+{
+    const struct weeding w = {.temporaries = true};
+    TG_TRY(weed(s, ".", &w, err));
+    for (size_t i = 0; i < TG_ARRAY_LEN(subdirs); i++)
+        TG_TRY(weed(s, subdirs[i], &w, err));
+    return TG_OK;
 }

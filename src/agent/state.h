@@ -23,6 +23,9 @@ struct tg_state {
 TG_RC tg_state_open(struct tg_state *s, const char *dir, bool make, struct tg_err *err);
 /* One agent per folder. @retval TG_E_STATE another process holds it; the text says its pid */
 TG_RC tg_state_lock(struct tg_state *s, struct tg_err *err);
+/* Remove what a kill in the middle of a write left behind (*.tmp; one in kem/ may hold a key). Only
+ * with the lock held. */
+TG_RC tg_state_tidy(const struct tg_state *s, struct tg_err *err);
 void tg_state_done(struct tg_state *s);
 
 /* printf a path below the folder. @retval TG_E_LIMIT */

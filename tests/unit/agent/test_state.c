@@ -87,6 +87,40 @@ static void test_prune(void **state)
     tmp_state_done(&s);
 }
 
+static void test_tidy_removes_what_a_kill_left(void **state)
+{
+    (void)state;
+    static const char *const gone[] = {"status.json.0123456789abcdef.tmp",
+                                       "kem/kem.priv.0123456789abcdef.tmp",
+                                       "grants/x.tgrant.0123456789abcdef.tmp"};
+    static const char *const stays[] = {"status.json", "kem/kem.priv", "packages/x.part"};
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_state s;
+    char path[TG_STATE_PATH_MAX];
+    tmp_state(&s);
+    for (size_t i = 0; i < TG_ARRAY_LEN(gone); i++)
+        tmp_write(&s, gone[i], "x");
+    for (size_t i = 0; i < TG_ARRAY_LEN(stays); i++)
+        tmp_write(&s, stays[i], "x");
+    /* and the name is really the one that an unfinished write has */
+    struct tg_newfile unfinished = TG_NEWFILE_INIT;
+    assert_ok(tg_state_path(&s, path, &err, "serving.json"));
+    assert_ok(tg_newfile_open(&unfinished, path, 0600, true, &err));
+    assert_true(tg_state_has(unfinished.tmp));
+    assert_ok(tg_state_tidy(&s, &err));
+    assert_false(tg_state_has(unfinished.tmp));
+    tg_newfile_abort(&unfinished);
+    for (size_t i = 0; i < TG_ARRAY_LEN(gone); i++) {
+        assert_ok(tg_state_path(&s, path, &err, "%s", gone[i]));
+        assert_false(tg_state_has(path));
+    }
+    for (size_t i = 0; i < TG_ARRAY_LEN(stays); i++) {
+        assert_ok(tg_state_path(&s, path, &err, "%s", stays[i]));
+        assert_true(tg_state_has(path));
+    }
+    tmp_state_done(&s);
+}
+
 static void test_paths_are_bounded(void **state)
 {
     (void)state;
@@ -106,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_modes),
         cmocka_unit_test(test_one_agent_per_folder),
         cmocka_unit_test(test_prune),
+        cmocka_unit_test(test_tidy_removes_what_a_kill_left),
         cmocka_unit_test(test_paths_are_bounded),
     };
     return cmocka_run_group_tests_name("agent/state", tests, NULL, NULL);

@@ -1,0 +1,378 @@
+"""What goes wrong: cut connections, full disks, kill -9 at every step, workers that crash and hang."""
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+import programs
+import tg
+import tg_agent
+
+STEPS = ("accepted", "fetched", "trying", "healthy", "recorded", "switched", "running")
+
+
+@pytest.fixture
+def world(tmp_path, author):
+    w = tg_agent.World(tmp_path, author)
+    yield w
+    w.stop()
+
+
+@pytest.fixture
+def proxied(world):
+    """A world, a proxy in front of its devices' listener, and an enrolled agent that goes through it."""
+    proxy = tg_agent.Proxy(world.platform.device_url)
+    a = world.agent()
+    a.server = proxy.url
+    a.enrol()
+    yield world, proxy, a
+    proxy.close()
+
+
+def big(world, n=6_000_000):
+    return {**world.files(1), "weights.bin": os.urandom(n)}
+
+
+def test_cut_connections_are_resumed(proxied):
+    world, proxy, a = proxied
+    h, one = world.ship(1, files=big(world))
+    size = next((p for p in [world.api.get(f"/api/v1/packages/{h}").json])).get("blob_size") or 6_000_000
+    proxy.cut_after = 1_200_000
+    a.start()
+    world.wait_update(one, a.id, "running", deadline=60)
+    assert a.serves(1)
+    assert proxy.cuts >= 3
+    assert proxy.bytes < size * 1.4, f"{proxy.bytes} bytes moved for {size}: it did not resume"
+
+
+def test_download_goes_on_after_kill_and_restart(proxied):
+    world, proxy, a = proxied
+    h, one = world.ship(1, files=big(world))
+    proxy.cut_after = 1_200_000
+    part = a.state / "packages" / f"{h}.part"
+    for n in range(1, 4):
+        a.start()
+        tg.wait_for("bytes", lambda: part.exists() and part.stat().st_size > n * 400_000)
+        a.kill()
+    have, moved = part.stat().st_size, proxy.bytes
+    assert have > 1_200_000
+    proxy.cut_after = None
+    a.start()
+    world.wait_update(one, a.id, "running")
+    assert proxy.bytes - moved < 6_300_000 - have + 300_000, "it began again instead of going on"
+    assert not part.exists()
+
+
+def test_platform_that_goes_away_in_the_middle(proxied):
+    world, proxy, a = proxied
+    h, one = world.ship(1, files=big(world))
+    part = a.state / "packages" / f"{h}.part"
+    proxy.cut_after = 1_500_000
+    a.start()
+    tg.wait_for("bytes", lambda: part.exists() and part.stat().st_size > 500_000)
+    world.platform.kill()
+    s = a.wait_status("offline", lambda s: not s["online"] and s.get("platform_reason"))
+    assert s["update"]["step"] == "accepted"
+    proxy.cut_after = None
+    world.platform.start()
+    proxy.target = ("127.0.0.1", int(world.platform.device_url.rsplit(":", 1)[1]))
+    a.poke()
+    world.api = world.platform.admin()
+    world.wait_update(one, a.id, "running", deadline=60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system has to be mounted")
+def test_disk_full(world, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m,mode=0700", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        a = world.agent()
+        a.state = small / "state"
+        a.enrol()
+        _, one = world.ship(1)
+        a.start()
+        world.wait_update(one, a.id, "running")
+        _, two = world.ship(2, files={**world.files(2), "weights.bin": os.urandom(8_000_000)})
+        u = world.wait_update(two, a.id, "failed")
+        assert u["code"] == "LIMIT" and "disk full" in u["reason"] and "free" in u["reason"], u
+        assert a.serves(1)
+        s = a.status()
+        assert s["update"]["step"] == "accepted" and "disk full" in s["update"]["reason"]
+        assert subprocess.run(["mount", "-o", "remount,size=40m", str(small)]).returncode == 0
+        world.wait_update(two, a.id, "running")  # it goes on by itself when there is room
+        assert a.serves(2)
+        a.stop()
+    finally:
+        a.end()
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def check_records(a, floor_before=0):
+    """What must hold whenever the agent is dead: the record is ahead of, or level with, what serves."""
+    record = json.loads((a.state / "rollback.json").read_text())
+    serving = json.loads((a.state / "serving.json").read_text())
+    for model in record["models"]:
+        assert model["sequence"] >= floor_before
+    return record, serving
+
+
+def test_agent_killed_at_every_step(world):
+    a = world.agent().enrol()
+    _, one = world.ship(1, sequence=1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    a.kill()
+    model, last = 1, 0
+    for n, step in enumerate(STEPS, 2):
+        model = 3 - model
+        h, d = world.ship(model, sequence=n)
+        a.start("--kill-at", step)
+        assert a.wait_exit() == -signal.SIGKILL, f"{step}: {a.log_text()[-2000:]}"
+        record, _ = check_records(a, n - 1)
+        a.start()
+        world.wait_update(d, a.id, "running")
+        a.wait_serving(str(model))
+        assert a.serves(model), step
+        outbox = json.loads((a.state / "outbox.json").read_text())
+        assert outbox["last_seq"] > last
+        last = outbox["last_seq"]
+        a.kill()
+        assert check_records(a, n)[1]["packages"][0]["header_sha256"] == h
+
+
+def test_agent_and_platform_killed_at_every_step(proxied):
+    world, proxy, a = proxied
+    _, one = world.ship(1, sequence=1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    a.kill()
+    model = 1
+    for n, step in enumerate(STEPS, 2):
+        model = 3 - model
+        _, d = world.ship(model, sequence=n)
+        a.start("--kill-at", step)
+        assert a.wait_exit() == -signal.SIGKILL
+        world.platform.kill()
+        a.start()
+        a.wait_serving()  # what it has, without anybody
+        world.platform.start()
+        proxy.target = ("127.0.0.1", int(world.platform.device_url.rsplit(":", 1)[1]))
+        world.api = world.platform.admin()
+        a.poke()
+        world.wait_update(d, a.id, "running")
+        assert a.serves(model), step
+        a.kill()
+    assert world.api.get("/api/v1/audit/verify").json["ok"] is True
+
+
+def test_agent_killed_at_any_moment(world):
+    """Timed kills through whole updates; a seed is printed by pytest on failure."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    rng = random.Random(seed)
+    a = world.agent().enrol()
+    _, one = world.ship(1, sequence=1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    a.kill()
+    model = 1
+    for n in range(2, 8):
+        model = 3 - model
+        h, d = world.ship(model, sequence=n)
+        for _ in range(2):
+            a.start()
+            time.sleep(rng.uniform(0.01, 0.6))
+            a.kill()
+            check_records(a, n - 1)
+        a.start()
+        world.wait_update(d, a.id, "running")
+        a.wait_serving(str(model))
+        assert a.serves(model)
+        a.kill()
+    (a.state / "status.json.0123456789abcdef.tmp").write_text("what a kill in the middle of a write leaves")
+    a.start()
+    a.wait_serving()
+    tg.wait_for("tidying", lambda: not (a.state / "status.json.0123456789abcdef.tmp").exists())
+
+
+def catch_worker(a, known, sig):
+    """Wait for a new worker of the agent and send it a signal at once; its pid."""
+    def fresh():
+        return next((p for p in tg_agent.worker_pids(a.process.pid) if p not in known), None)
+    pid = tg.wait_for("a new worker", fresh, every=0.0005)
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass
+    return pid
+
+
+def test_worker_killed_while_loading_is_tried_again(world):
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    known = set(tg_agent.worker_pids(a.process.pid))
+    _, two = world.ship(2)
+    known.add(catch_worker(a, known, signal.SIGKILL))
+    assert a.serves(1)
+    world.wait_update(two, a.id, "running")
+    assert a.serves(2)
+
+
+def test_worker_killed_every_time_while_loading(world):
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    known = set(tg_agent.worker_pids(a.process.pid))
+    _, two = world.ship(2)
+    for _ in range(3):
+        known.add(catch_worker(a, known, signal.SIGKILL))
+    u = world.wait_update(two, a.id, "failed")
+    assert "the worker died while it loaded: signal 9 (Killed)" in u["reason"], u
+    assert a.serves(1)
+    assert a.status()["serving"]["restarts"] if "restarts" in a.status()["serving"] else True
+    assert a.status()["update"]["tries"] == 3
+    a.kill()  # and it is not tried again by itself
+    a.start()
+    a.wait_serving("1")
+    time.sleep(2)
+    assert world.update(two, a.id)["state"] == "failed"
+    _, three = world.ship(2)  # the operator says so again
+    world.wait_update(three, a.id, "running")
+
+
+def test_worker_that_hangs_while_loading(world):
+    a = world.agent().enrol("--load-timeout", "2")
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    known = set(tg_agent.worker_pids(a.process.pid))
+    _, two = world.ship(2)
+    for _ in range(3):
+        known.add(catch_worker(a, known, signal.SIGSTOP))
+    u = world.wait_update(two, a.id, "failed")
+    assert u["code"] == "TIMEOUT" and "hung" in u["reason"], u
+    assert a.serves(1)
+    assert len(tg_agent.worker_pids(a.process.pid)) == 1  # the hung ones are gone
+
+
+def test_serving_worker_that_dies_comes_back(world):
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    pid = a.status()["serving"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    s = a.wait_status("a new worker", lambda s: s["serving"]["state"] == "serving" and s["serving"].get("pid") not in (None, pid))
+    assert s["serving"]["restarts"] == 1
+    assert a.serves(1)
+
+
+def test_package_whose_worker_keeps_dying_is_left_for_the_one_before(world):
+    a = world.agent().enrol()
+    h1, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    _, two = world.ship(2)
+    world.wait_update(two, a.id, "running")
+    seen = set()
+    for _ in range(3):
+        s = a.wait_status("serving 2", lambda s: s["serving"]["state"] == "serving" and s["serving"]["version"] == "2"
+                          and s["serving"]["pid"] not in seen)
+        seen.add(s["serving"]["pid"])
+        os.kill(s["serving"]["pid"], signal.SIGKILL)
+    u = world.wait_update(two, a.id, "rolled_back")
+    assert "went back to perception-net 1" in u["reason"] and "signal 9" in u["reason"], u
+    a.wait_serving("1")
+    assert a.serves(1)
+    a.kill()
+    a.start()
+    a.wait_serving("1")
+    _, three = world.ship(2)
+    world.wait_update(three, a.id, "running")
+    assert a.serves(2)
+
+
+def test_package_whose_golden_outputs_differ(world):
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    files = world.files(2)
+    files["golden/case0.logits.npy"] = world.files(1)["golden/case0.logits.npy"]
+    _, two = world.ship(2, files=files)
+    u = world.wait_update(two, a.id, "failed")
+    assert u["code"] == "STATE" and "golden" in u["reason"], u
+    assert a.serves(1)
+    assert a.status()["update"]["reason"] == u["reason"]
+
+
+def test_package_that_is_no_model(world):
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    _, two = world.ship(2, files={"model.onnx": b"\x08\x07 this is no model"})
+    u = world.wait_update(two, a.id, "failed")
+    assert u["reason"]
+    assert a.serves(1)
+
+
+def test_cancelled_while_it_downloads(proxied):
+    world, proxy, a = proxied
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    h, two = world.ship(2, files=big(world))
+    proxy.cut_after = 100_000  # check-ins pass, the download crawls
+    part = a.state / "packages" / f"{h}.part"
+    tg.wait_for("a download", part.exists)
+    world.api.delete(f"/api/v1/deployments/{two}", expect=200)
+    a.wait_status("idle", lambda s: s["update"]["step"] in ("withdrawn", "running") and s["update"]["state"] == "idle",
+                  deadline=60)
+    proxy.cut_after = None
+    tg.wait_for("the part's removal", lambda: not part.exists())
+    assert a.serves(1)
+
+
+def test_newer_deployment_overtakes(proxied):
+    world, proxy, a = proxied
+    h, one = world.ship(1, files=big(world))
+    proxy.cut_after = 100_000
+    a.start()
+    part = a.state / "packages" / f"{h}.part"
+    tg.wait_for("a download", part.exists)
+    _, two = world.ship(2)
+    proxy.cut_after = None
+    world.wait_update(two, a.id, "running")
+    assert world.update(one, a.id)["state"] in ("superseded", "running")
+    assert a.serves(2)
+
+
+def test_damaged_cache_is_refused_with_its_reason(world):
+    a = world.agent().enrol()
+    h1, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    h2, two = world.ship(2)
+    world.wait_update(two, a.id, "running")
+    a.kill()
+    path = a.state / "packages" / f"{h2}.tgsp"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    a.start()
+    a.wait_serving("1")  # the last good one
+    u = world.wait_update(two, a.id, "rolled_back")
+    assert u["code"] == "AUTH", u
+    assert a.serves(1)

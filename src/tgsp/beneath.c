@@ -11,7 +11,7 @@
 #include "tgsp/format.h"
 
 /* For kernels and sandboxes without openat2. */
-static int walk(int dirfd, const char *path, int flags, mode_t mode)
+int tg_open_beneath_walk(int dirfd, const char *path, int flags, mode_t mode)
 {
     char name[TG_TGSP_SEGMENT_MAX + 1];
     TG_AUTO(tg_fd_closep) int at = -1;
@@ -23,7 +23,7 @@ static int walk(int dirfd, const char *path, int flags, mode_t mode)
         }
         memcpy(name, path, n);
         name[n] = '\0';
-        if (strcmp(name, "..") == 0) {
+        if (strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
             errno = EXDEV;
             return -1;
         }
@@ -48,5 +48,5 @@ int tg_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
     long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
     if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
         return (int)fd;
-    return walk(dirfd, path, flags, mode);
+    return tg_open_beneath_walk(dirfd, path, flags, mode);
 }

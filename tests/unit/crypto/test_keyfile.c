@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +190,57 @@ static void test_files(void **state)
     assert_null(sk);
 }
 
+static void passphrase_is(const struct fixture *f, const char *text, enum tg_rc want,
+                          const char *value)
+{
+    struct tg_err err = TG_ERR_INIT;
+    TG_AUTO(tg_freep) char *path = tg_path_join(f->dir, "pass");
+    TG_AUTO(tg_buf_done) struct tg_buf got = TG_BUF_SECRET(TG_PASSPHRASE_MAX + 2);
+    assert_int_equal(tg_file_write(path, tg_bytes_str(text), 0600, true, &err), TG_OK);
+    assert_int_equal(tg_passphrase_load_file(path, &got, &err), want);
+    if (want == TG_OK)
+        assert_string_equal(tg_buf_cstr(&got), value);
+    else
+        assert_int_equal(got.n, 0);
+}
+
+static void test_passphrase_file(void **state)
+{
+    char longest[TG_PASSPHRASE_MAX + 3];
+    memset(longest, 'x', sizeof longest);
+    longest[TG_PASSPHRASE_MAX] = '\0';
+    passphrase_is(*state, "correct horse", TG_OK, "correct horse");
+    passphrase_is(*state, "correct horse\n", TG_OK, "correct horse");
+    passphrase_is(*state, "two\n\n", TG_OK, "two\n");
+    passphrase_is(*state, longest, TG_OK, longest);
+    passphrase_is(*state, "", TG_E_USAGE, NULL);
+    passphrase_is(*state, "\n", TG_E_USAGE, NULL);
+    longest[TG_PASSPHRASE_MAX] = 'x';
+    longest[TG_PASSPHRASE_MAX + 1] = '\0';
+    passphrase_is(*state, longest, TG_E_USAGE, NULL);
+}
+
+/* The worker's way: a descriptor, whatever the file's mode is. */
+static void test_load_fd(void **state)
+{
+    struct fixture *f = *state;
+    struct tg_err err = TG_ERR_INIT;
+    TG_AUTO(tg_freep) char *path = tg_path_join(f->dir, "fd.priv");
+    TG_AUTO(tg_freep) char *pub = tg_path_join(f->dir, "fd.pub");
+    TG_AUTO(tg_kem_sk_freep) struct tg_kem_sk *sk = NULL;
+    TG_AUTO(tg_kem_sk_freep) struct tg_kem_sk *same = NULL;
+    assert_int_equal(tg_kem_sk_save_file(f->kem, TG_BYTES_NONE, path, false, &err), TG_OK);
+    assert_int_equal(tg_kem_pk_save_file(tg_kem_sk_pk(f->kem), pub, false, &err), TG_OK);
+    assert_int_equal(tg_kem_sk_load_file(path, TG_BYTES_NONE, &same, &err), TG_OK);
+    assert_int_equal(chmod(path, 0640), 0);
+    TG_AUTO(tg_fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(tg_kem_sk_load_fd(fd, "key", TG_BYTES_NONE, &sk, &err), TG_OK);
+    assert_memory_equal(tg_kem_pk_id(tg_kem_sk_pk(sk)), tg_kem_pk_id(tg_kem_sk_pk(same)),
+                        TG_KEM_ID_LEN);
+    assert_int_equal(tg_kem_sk_load_file(f->dir, TG_BYTES_NONE, &sk, &err), TG_E_FORMAT);
+    assert_non_null(strstr(err.msg, "not a regular file"));
+}
+
 /* The openssl command, with the fixture's folder as its working directory; its exit status. */
 static int openssl(const struct fixture *f, const char *args)
 {
@@ -264,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_public_round_trip),    cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_truncated_everywhere), cmocka_unit_test(test_files),
         cmocka_unit_test(test_openssl_reads_ours),   cmocka_unit_test(test_seed_only),
+        cmocka_unit_test(test_passphrase_file),      cmocka_unit_test(test_load_fd),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -332,10 +332,9 @@ static void tear_down(struct tg_daemon *d)
 
 TG_RC tg_daemon_run(const struct tg_run_opts *opts, struct tg_err *err)
 {
-    struct tg_daemon *d = tg_calloc(1, sizeof *d);
+    TG_AUTO(tg_freep) struct tg_daemon *d = tg_calloc(1, sizeof *d);
     if (!d)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    TG_AUTO(tg_freep) struct tg_daemon *own = d;
     *d = (struct tg_daemon){.opts = *opts, .state = TG_STATE_INIT, .kem_dir = -1, .dirty = true};
     for (size_t i = 0; i < TG_SLOTS; i++) {
         d->slots[i].daemon = d;

@@ -64,7 +64,7 @@ static bool worth_repeating(enum tg_http_method method, enum tg_rc rc, unsigned 
 
 static void pause_before(unsigned attempt, uint32_t retry_after_s)
 {
-    uint32_t ms = FIRST_PAUSE_MS << attempt;
+    uint32_t ms = (uint32_t)FIRST_PAUSE_MS << attempt;
     uint8_t jitter = 0;
 
     if (ms > LONGEST_PAUSE_MS)

@@ -142,6 +142,18 @@ static enum tg_rc refuse_inside(const char *out, const char *dir, struct tg_err 
 
 /* ---- recipients ---- */
 
+/* Only the public half is gone: it follows from the private one. */
+static enum tg_rc restore_pub(const char *priv, const char *pub, const struct build *o,
+                              struct tg_kem_pk **out, struct tg_err *err)
+{
+    TG_AUTO(tg_kem_sk_freep) struct tg_kem_sk *sk = NULL;
+
+    TG_TRY(cli_kem_sk_load(priv, o->passphrase_file, &sk, err));
+    TG_TRY(tg_kem_pk_save_file(tg_kem_sk_pk(sk), pub, false, err));
+    (void)fprintf(stderr, "tensorguard build: %s was gone; made again from %s\n", pub, priv);
+    return tg_kem_pk_new(tg_kem_pk_raw(tg_kem_sk_pk(sk)), out);
+}
+
 /* The author's own pair beside the signing key, made if it is not there. */
 static enum tg_rc own_recipient(const struct build *o, struct plan *p, struct tg_kem_pk **out,
                                 struct tg_err *err)
@@ -150,10 +162,14 @@ static enum tg_rc own_recipient(const struct build *o, struct plan *p, struct tg
     TG_AUTO(tg_freep) char *pub = dir == NULL ? NULL : tg_asprintf("%s/encryption.pub", dir);
     TG_AUTO(tg_kem_sk_freep) struct tg_kem_sk *sk = NULL;
 
-    if (pub == NULL)
+    TG_AUTO(tg_freep) char *priv = dir == NULL ? NULL : tg_asprintf("%s/encryption.priv", dir);
+
+    if (pub == NULL || priv == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     if (access(pub, F_OK) == 0)
         return tg_kem_pk_load_file(pub, out, err);
+    if (access(priv, F_OK) == 0)
+        return restore_pub(priv, pub, o, out, err);
     enum tg_rc rc = tg_kem_sk_generate(NULL, &sk);
     if (rc != TG_OK)
         return TG_FAIL(err, rc, "no encryption key could be made: %s", tg_rc_text(rc));

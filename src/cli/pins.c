@@ -66,18 +66,29 @@ static enum tg_rc parse(const char *path, const char *text, struct cli_pins *out
     return TG_OK;
 }
 
-enum tg_rc cli_pins_load(const char *path, struct cli_pins *out, struct tg_err *err)
+enum tg_rc cli_pins_parse(struct tg_bytes bytes, const char *name, struct cli_pins *out,
+                          struct tg_err *err)
 {
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(CLI_PINS_FILE_MAX);
     TG_AUTO(cli_pins_done) struct cli_pins pins = {0};
+    enum tg_rc rc = tg_buf_bytes(&text, bytes);
 
-    TG_TRY(tg_file_read(path, &text, err));
-    if (memchr(text.data != NULL ? (const char *)text.data : "", 0, text.n) != NULL)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: is no text file", path);
-    TG_TRY(parse(path, tg_buf_cstr(&text), &pins, err));
+    if (rc != TG_OK)
+        return TG_FAIL(err, rc, "%s: %s", name, tg_rc_text(rc));
+    if (strlen(tg_buf_cstr(&text)) != bytes.n)
+        return TG_FAIL(err, TG_E_FORMAT, "%s: is no text file", name);
+    TG_TRY(parse(name, tg_buf_cstr(&text), &pins, err));
     *out = pins;
     pins = (struct cli_pins){0};
     return TG_OK;
+}
+
+enum tg_rc cli_pins_load(const char *path, struct cli_pins *out, struct tg_err *err)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(CLI_PINS_FILE_MAX);
+
+    TG_TRY(tg_file_read(path, &text, err));
+    return cli_pins_parse(tg_buf_view(&text), path, out, err);
 }
 
 void cli_pins_done(struct cli_pins *p)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "crypto/kem.h"
 
@@ -25,6 +26,8 @@ struct cli_pins {
 };
 
 /* @retval TG_E_FORMAT a line is no pin, or a device stands there twice  @retval TG_E_NOTFOUND */
+TG_RC cli_pins_parse(struct tg_bytes text, const char *name, struct cli_pins *out,
+                     struct tg_err *err);
 TG_RC cli_pins_load(const char *path, struct cli_pins *out, struct tg_err *err);
 void cli_pins_done(struct cli_pins *p);
 /* NULL: not pinned */

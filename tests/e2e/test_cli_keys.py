@@ -29,6 +29,11 @@ def test_the_seeds_lines_work_word_for_word(tmp_path):
     assert mode(tmp_path / "keys/encryption.priv") == 0o600
     # The second time the key is there, and nothing needs saying; `tgsp build` is the same command.
     assert pack.run("tgsp", *line, cwd=tmp_path).err == ""
+    # If only the public half is lost, it is made again from the private one: the old packages stay readable.
+    before = (tmp_path / "keys/encryption.pub").read_bytes()
+    os.unlink(tmp_path / "keys/encryption.pub")
+    assert "encryption.pub was gone" in pack.run(*line, cwd=tmp_path).err
+    assert (tmp_path / "keys/encryption.pub").read_bytes() == before
     pack.run("verify", "my_model_v1.tgsp", "--trust", "keys/signing.pub", cwd=tmp_path)
     r = pack.run("open", "my_model_v1.tgsp", "--key", "keys/encryption.priv", "--trust", "keys/signing.pub",
                "--out-dir", "restored", "--json", cwd=tmp_path)

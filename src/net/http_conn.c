@@ -122,7 +122,7 @@ static void conn_free(struct tg_http_conn *c)
     struct tg_http_listener *l = c->listener;
 
     if (c->fd >= 0)
-        s->by_fd[c->fd] = NULL;
+        s->by_fd[c->fd].conn = NULL;
     if (c->queued)
         TAILQ_REMOVE(&s->attention, c, attention_link);
     LIST_REMOVE(c, link);
@@ -216,7 +216,7 @@ static bool by_fd_set(struct tg_http_server *s, int fd, struct tg_http_conn *c)
         return false;
     if ((size_t)fd >= s->by_fd_n) {
         size_t n = ((size_t)fd / 64 + 1) * 64;
-        struct tg_http_conn **p = tg_realloc(s->by_fd, n * sizeof(*p));
+        struct tg_http_slot *p = tg_realloc(s->by_fd, n * sizeof(*p));
 
         if (p == NULL)
             return false;
@@ -224,7 +224,7 @@ static bool by_fd_set(struct tg_http_server *s, int fd, struct tg_http_conn *c)
         s->by_fd = p;
         s->by_fd_n = n;
     }
-    s->by_fd[fd] = c;
+    s->by_fd[fd].conn = c;
     c->fd = fd;
     return true;
 }
@@ -470,7 +470,7 @@ void tg_http_conn_request(struct evhttp_request *req, void *arg)
     struct tg_http_server *s = l->server;
     struct evhttp_connection *evcon = evhttp_request_get_connection(req);
     int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(evcon));
-    struct tg_http_conn *c = fd >= 0 && (size_t)fd < s->by_fd_n ? s->by_fd[fd] : NULL;
+    struct tg_http_conn *c = fd >= 0 && (size_t)fd < s->by_fd_n ? s->by_fd[fd].conn : NULL;
 
     if (c == NULL || c->evcon != evcon) {
         evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");

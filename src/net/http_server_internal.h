@@ -80,6 +80,11 @@ struct tg_http_conn {
     TAILQ_ENTRY(tg_http_conn) attention_link;
 };
 
+/* The connection on a descriptor, or none. */
+struct tg_http_slot {
+    struct tg_http_conn *conn;
+};
+
 /* The socket of a handshake that failed, kept open until the client has read why: closing it with
  * unread bytes would reset the connection and take the alert with it. */
 struct tg_http_linger {
@@ -97,7 +102,7 @@ struct tg_http_server {
     LIST_HEAD(, tg_http_conn) conns;
     TAILQ_HEAD(, tg_http_conn) attention;
     LIST_HEAD(, tg_http_linger) lingering;
-    struct tg_http_conn **by_fd;
+    struct tg_http_slot *by_fd;
     size_t by_fd_n;
     size_t connections;
     struct event *attend; /* made active to look at `attention` from a clean stack */

@@ -25,8 +25,10 @@ static void give_up(struct tg_daemon *d)
     tg_log(TG_LOG_ERROR, "agent.update", "deployment=%s failed=%s reason=\"%s\"",
            d->journal.pkg.deployment_id, d->journal.code, d->journal.reason);
     tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_FAILED, &d->install.why);
-    if (tg_daemon_step(d, TG_STEP_FAILED, &err) != TG_OK)
+    if (tg_daemon_step(d, TG_STEP_FAILED, &err) != TG_OK) {
         tg_log_err("agent.journal", &err);
+        d->journal.step = TG_STEP_FAILED; /* at least until a restart, which then tries again */
+    }
     d->result = d->install.why.code;
     d->result_why = d->install.why;
     d->prune = true;
@@ -37,8 +39,10 @@ static void drop(struct tg_daemon *d)
     struct tg_err err = TG_ERR_INIT;
     tg_log(TG_LOG_INFO, "agent.update", "deployment=%s withdrawn=true",
            d->journal.pkg.deployment_id);
-    if (tg_daemon_step(d, TG_STEP_WITHDRAWN, &err) != TG_OK)
+    if (tg_daemon_step(d, TG_STEP_WITHDRAWN, &err) != TG_OK) {
         tg_log_err("agent.journal", &err);
+        d->journal.step = TG_STEP_WITHDRAWN;
+    }
     d->prune = true;
 }
 

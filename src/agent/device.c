@@ -6,13 +6,16 @@
 #include "codec/json.h"
 #include "codec/text.h"
 
-#define TOTAL_TIMEOUT_MS                                                                           \
-    60000 /* of the small calls; downloads are guarded by the stall timeout                        \
-           */
 #define TARGET_MAX 512
 
-TG_RC tg_device_client(const struct tg_state *s, const char *server, bool cert,
-                       struct tg_http_client **out, struct tg_err *err)
+void tg_device_done(struct tg_device *d)
+{
+    tg_http_client_free(d->http);
+    d->http = NULL;
+}
+
+TG_RC tg_device_open(const struct tg_state *s, const char *server, bool cert, struct tg_device *out,
+                     struct tg_err *err)
 {
     char ca[TG_STATE_PATH_MAX], crt[TG_STATE_PATH_MAX], key[TG_STATE_PATH_MAX];
     TG_TRY(tg_state_path(s, ca, err, "ca.pem"));
@@ -24,7 +27,7 @@ TG_RC tg_device_client(const struct tg_state *s, const char *server, bool cert,
                                     .key_file = cert ? key : NULL,
                                     .connect_timeout_ms = 10000,
                                     .stall_timeout_s = 30};
-    return tg_http_client_new(&o, out, err);
+    return tg_http_client_new(&o, &out->http, err);
 }
 
 /* One small exchange: a JSON body (schema NULL: none) there, a body back. */
@@ -36,12 +39,14 @@ struct exchange {
     struct tg_http_answer answer;
 };
 
-static TG_RC exchange(struct tg_http_client *c, struct exchange *x, struct tg_err *err)
+static TG_RC exchange(struct tg_device *d, struct exchange *x, struct tg_err *err)
 {
     struct tg_buf body = TG_BUF_INIT(TG_WIRE_BODY_MAX);
     struct tg_http_call call = {.method = x->method,
                                 .target = x->target,
                                 .type = TG_WIRE_TYPE_JSON,
+                                .tick = d->tick,
+                                .tick_arg = d->tick_arg,
                                 .max_body = TG_WIRE_ANSWER_MAX};
     enum tg_rc rc = TG_OK;
     if (x->schema) {
@@ -50,21 +55,21 @@ static TG_RC exchange(struct tg_http_client *c, struct exchange *x, struct tg_er
         call.body = tg_buf_view(&body);
     }
     if (rc == TG_OK)
-        rc = tg_http_client_do(c, &call, &x->answer, err);
+        rc = tg_http_client_do(d->http, &call, &x->answer, err);
     if (rc == TG_OK)
         rc = tg_http_answer_check(&x->answer, err);
     tg_buf_done(&body);
     return rc;
 }
 
-TG_RC tg_device_enrol(struct tg_http_client *c, const struct tg_wire_enrol *in,
-                      struct tg_arena *arena, struct tg_wire_enrolled *out, struct tg_err *err)
+TG_RC tg_device_enrol(struct tg_device *d, const struct tg_wire_enrol *in, struct tg_arena *arena,
+                      struct tg_wire_enrolled *out, struct tg_err *err)
 {
     struct exchange x = {.method = TG_HTTP_POST,
                          .target = TG_DEVICE_PREFIX "/enrol",
                          .schema = &tg_wire_enrol,
                          .in = in};
-    enum tg_rc rc = exchange(c, &x, err);
+    enum tg_rc rc = exchange(d, &x, err);
     if (rc == TG_OK)
         rc = tg_json_decode(&tg_wire_enrolled, tg_buf_view(&x.answer.body), "platform's answer",
                             arena, out, err);
@@ -72,7 +77,7 @@ TG_RC tg_device_enrol(struct tg_http_client *c, const struct tg_wire_enrol *in,
     return rc;
 }
 
-TG_RC tg_device_checkin(struct tg_http_client *c, const struct tg_wire_checkin *in,
+TG_RC tg_device_checkin(struct tg_device *d, const struct tg_wire_checkin *in,
                         struct tg_arena *arena, struct tg_wire_directions *out, uint32_t *retry_s,
                         struct tg_err *err)
 {
@@ -80,7 +85,7 @@ TG_RC tg_device_checkin(struct tg_http_client *c, const struct tg_wire_checkin *
                          .target = TG_DEVICE_PREFIX "/checkin",
                          .schema = &tg_wire_checkin,
                          .in = in};
-    enum tg_rc rc = exchange(c, &x, err);
+    enum tg_rc rc = exchange(d, &x, err);
     *retry_s = x.answer.retry_after_s;
     if (rc == TG_OK)
         rc = tg_json_decode(&tg_wire_directions, tg_buf_view(&x.answer.body), "platform's answer",
@@ -89,7 +94,7 @@ TG_RC tg_device_checkin(struct tg_http_client *c, const struct tg_wire_checkin *
     return rc;
 }
 
-TG_RC tg_device_report(struct tg_http_client *c, const struct tg_outbox_item *item, bool *over,
+TG_RC tg_device_report(struct tg_device *d, const struct tg_outbox_item *item, bool *over,
                        struct tg_err *err)
 {
     char target[TARGET_MAX];
@@ -102,7 +107,7 @@ TG_RC tg_device_report(struct tg_http_client *c, const struct tg_outbox_item *it
     struct exchange x = {
         .method = TG_HTTP_POST, .target = target, .schema = &tg_wire_report, .in = &in};
     *over = false;
-    enum tg_rc rc = exchange(c, &x, err);
+    enum tg_rc rc = exchange(d, &x, err);
     unsigned status = x.answer.status;
     if (rc != TG_OK && (status == 400 || status == 404 || status == 409 || status == 422)) {
         *over = true; /* final by docs/api.md: kept, it would block the queue for ever */
@@ -112,22 +117,21 @@ TG_RC tg_device_report(struct tg_http_client *c, const struct tg_outbox_item *it
     return rc;
 }
 
-TG_RC tg_device_grant(struct tg_http_client *c, const uint8_t h[32], struct tg_buf *out,
+TG_RC tg_device_grant(struct tg_device *d, const uint8_t h[32], struct tg_buf *out,
                       struct tg_err *err)
 {
     char hex[TG_HASH_HEX], target[TARGET_MAX];
     tg_hex_encode(tg_bytes_make(h, 32), hex);
     (void)snprintf(target, sizeof target, TG_DEVICE_PREFIX "/packages/%s/grant", hex);
     struct exchange x = {.method = TG_HTTP_GET, .target = target};
-    enum tg_rc rc = exchange(c, &x, err);
+    enum tg_rc rc = exchange(d, &x, err);
     if (rc == TG_OK)
         rc = tg_buf_bytes(out, tg_buf_view(&x.answer.body));
     tg_http_answer_done(&x.answer);
     return rc;
 }
 
-TG_RC tg_device_renew(struct tg_http_client *c, const char *csr, struct tg_buf *pem,
-                      struct tg_err *err)
+TG_RC tg_device_renew(struct tg_device *d, const char *csr, struct tg_buf *pem, struct tg_err *err)
 {
     struct tg_wire_renew in = {.csr = csr};
     struct tg_wire_renewed out;
@@ -137,7 +141,7 @@ TG_RC tg_device_renew(struct tg_http_client *c, const char *csr, struct tg_buf *
                          .in = &in};
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
     TG_TRY(tg_arena_new(65536, &arena));
-    enum tg_rc rc = exchange(c, &x, err);
+    enum tg_rc rc = exchange(d, &x, err);
     if (rc == TG_OK)
         rc = tg_json_decode(&tg_wire_renewed, tg_buf_view(&x.answer.body), "platform's answer",
                             arena, &out, err);

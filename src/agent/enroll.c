@@ -265,10 +265,10 @@ static TG_RC send_request(struct enrolling *e, struct tg_wire_enrol *in, struct 
 {
     struct tg_wire_enrolled out = {0};
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
-    TG_AUTO(tg_http_client_freep) struct tg_http_client *client = NULL;
+    TG_AUTO(tg_device_done) struct tg_device device = TG_DEVICE_INIT;
     TG_TRY(tg_arena_new(256 * 1024, &arena));
-    TG_TRY(tg_device_client(&e->state, e->set.server, false, &client, err));
-    enum tg_rc rc = tg_device_enrol(client, in, arena, &out, err);
+    TG_TRY(tg_device_open(&e->state, e->set.server, false, &device, err));
+    enum tg_rc rc = tg_device_enrol(&device, in, arena, &out, err);
     if (strstr(err->msg, "enrolment token") != NULL && rc != TG_OK)
         tg_err_wrap(err,
                     "the platform does not take this token (each works once, for its fleet, for a "

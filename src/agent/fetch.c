@@ -180,8 +180,7 @@ static TG_RC check_room(const struct tg_fetch *f, struct tg_err *err)
                    need, f->path, avail);
 }
 
-TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_http_client *c, enum tg_rc (*tick)(void *),
-                     void *tick_arg, struct tg_err *err)
+TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_device *d, struct tg_err *err)
 {
     if (tg_fetch_complete(f))
         return TG_OK;
@@ -196,9 +195,9 @@ TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_http_client *c, enum tg_rc (*
                                 .if_range = f->etag,
                                 .sink = sink_piece,
                                 .sink_arg = &sink,
-                                .tick = tick,
-                                .tick_arg = tick_arg};
-    enum tg_rc rc = tg_http_client_do(c, &call, &answer, err);
+                                .tick = d->tick,
+                                .tick_arg = d->tick_arg};
+    enum tg_rc rc = tg_http_client_do(d->http, &call, &answer, err);
     if (rc == TG_OK)
         rc = tg_http_answer_check(&answer, err);
     tg_http_answer_done(&answer);

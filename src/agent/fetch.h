@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/device.h"
 #include "agent/records.h"
 #include "agent/state.h"
 #include "base/err.h"
@@ -34,8 +35,7 @@ bool tg_fetch_complete(const struct tg_fetch *f);
  * @retval TG_E_LIMIT    not enough room on the disk; err says how much is needed and free
  * @retval TG_E_NOTFOUND the platform does not have that file any more
  * Others as tg_http_client_do and the problem's code. */
-TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_http_client *c, enum tg_rc (*tick)(void *),
-                     void *tick_arg, struct tg_err *err);
+TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_device *d, struct tg_err *err);
 
 /* Put the bytes of one answer where they belong; what tg_fetch_slice does with each piece. at:
  * offset in the file that the piece begins at. @retval TG_E_FORMAT beyond the file, or a gap */

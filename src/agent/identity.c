@@ -78,12 +78,12 @@ int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned per
 }
 
 TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,
-                        struct tg_http_client *c, int64_t now, struct tg_err *err)
+                        struct tg_device *d, int64_t now, struct tg_err *err)
 {
     struct tg_buf csr = TG_BUF_INIT(TG_WIRE_PEM_MAX), pem = TG_BUF_INIT(TG_WIRE_PEM_MAX);
     enum tg_rc rc = tg_identity_csr(s, set->device_id, &csr, err);
     if (rc == TG_OK)
-        rc = tg_device_renew(c, tg_buf_cstr(&csr), &pem, err);
+        rc = tg_device_renew(d, tg_buf_cstr(&csr), &pem, err);
     struct tg_x509_facts facts;
     if (rc == TG_OK)
         rc = tg_x509_facts_pem(tg_buf_view(&pem), &facts, err);

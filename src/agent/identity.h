@@ -5,11 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/device.h"
 #include "agent/records.h"
 #include "agent/state.h"
 #include "base/bytes.h"
 #include "base/err.h"
-#include "net/http_client.h"
 
 /* Make device.key unless it is there. */
 TG_RC tg_identity_key(const struct tg_state *s, struct tg_err *err);
@@ -25,6 +25,6 @@ TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *
 int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned percent);
 /* Ask for a new certificate with the present one and store it. The key stays. */
 TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,
-                        struct tg_http_client *c, int64_t now, struct tg_err *err);
+                        struct tg_device *d, int64_t now, struct tg_err *err);
 
 #endif

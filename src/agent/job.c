@@ -30,7 +30,7 @@ struct tg_jobs {
     int fd;
     struct tg_job job;
     /* the thread's own */
-    struct tg_http_client *client;
+    struct tg_device device;
     struct tg_fetch *fetch;
     struct tg_held fetching;
 };
@@ -43,9 +43,11 @@ static enum tg_rc tick(void *arg)
 
 static TG_RC need_client(struct tg_jobs *j, struct tg_err *err)
 {
-    if (j->client)
+    j->device.tick = tick;
+    j->device.tick_arg = j;
+    if (j->device.http)
         return TG_OK;
-    return tg_device_client(j->job.state, j->job.settings->server, true, &j->client, err);
+    return tg_device_open(j->job.state, j->job.settings->server, true, &j->device, err);
 }
 
 /* ---- check-in ---- */
@@ -81,7 +83,7 @@ static TG_RC run_checkin(struct tg_jobs *j, struct tg_job *job, struct tg_err *e
     memcpy(in.running, job->pkg.h, 32);
     memcpy(in.have_document, job->have_document, 32);
     struct tg_wire_directions out = {0};
-    TG_TRY(tg_device_checkin(j->client, &in, arena, &out, &job->retry_s, err));
+    TG_TRY(tg_device_checkin(&j->device, &in, arena, &out, &job->retry_s, err));
     job->next_poll_s = out.next_poll_s;
     if (out.deployments.n == 0)
         return TG_OK;
@@ -104,7 +106,7 @@ static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *e
     char path[TG_STATE_PATH_MAX];
     struct tg_buf text = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
     tg_state_grant(job->state, job->pkg.h, path);
-    enum tg_rc rc = tg_device_grant(j->client, job->pkg.h, &text, err);
+    enum tg_rc rc = tg_device_grant(&j->device, job->pkg.h, &text, err);
     if (rc == TG_OK)
         rc = tg_file_write(path, tg_buf_view(&text), 0600, true, err);
     else
@@ -148,7 +150,7 @@ static TG_RC fetch_more(struct tg_jobs *j, struct tg_job *job, struct tg_err *er
         job->local = false;
         j->fetching = job->pkg;
     }
-    enum tg_rc rc = tg_fetch_slice(j->fetch, j->client, tick, j, err);
+    enum tg_rc rc = tg_fetch_slice(j->fetch, &j->device, err);
     job->have = tg_fetch_have(j->fetch);
     job->local = rc == TG_E_LIMIT;
     TG_TRY(rc);
@@ -183,7 +185,7 @@ static TG_RC run_report(struct tg_jobs *j, struct tg_job *job, struct tg_err *er
 {
     bool over = false;
     TG_TRY(need_client(j, err));
-    return tg_device_report(j->client, &job->report, &over, err);
+    return tg_device_report(&j->device, &job->report, &over, err);
 }
 
 static TG_RC run_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
@@ -195,9 +197,8 @@ static TG_RC run_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err
 static TG_RC run_renew(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
 {
     TG_TRY(need_client(j, err));
-    TG_TRY(tg_identity_renew(job->state, job->settings, j->client, tg_clock_now(), err));
-    tg_http_client_free(j->client); /* the next call shows the new certificate */
-    j->client = NULL;
+    TG_TRY(tg_identity_renew(job->state, job->settings, &j->device, tg_clock_now(), err));
+    tg_device_done(&j->device); /* the next call shows the new certificate */
     return TG_OK;
 }
 
@@ -286,7 +287,7 @@ void tg_jobs_free(struct tg_jobs *j)
     if (j->ended)
         tg_free(j->job.directive.document);
     fetch_drop(j);
-    tg_http_client_free(j->client);
+    tg_device_done(&j->device);
     tg_fd_close(j->fd);
     (void)pthread_mutex_destroy(&j->lock);
     (void)pthread_cond_destroy(&j->wake);

@@ -229,6 +229,15 @@ static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, st
     return TG_FAIL(err, TG_E_INTERNAL, "worker: message");
 }
 
+TG_RC tg_worker_take(struct tg_worker *w, struct tg_bytes text, uint64_t now_ms, struct tg_err *err)
+{
+    TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
+    struct msg m;
+    TG_TRY(tg_arena_new(2 * TG_WORKER_MSG_MAX, &arena));
+    TG_TRY(tg_json_decode(&msg_schema, text, "worker's message", arena, &m, err));
+    return apply(w, &m, now_ms, err);
+}
+
 TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
 {
     if (w->ctl < 0)

@@ -11,6 +11,7 @@
 #include "agent/records.h"
 #include "agent/spawn.h"
 #include "agent/state.h"
+#include "base/bytes.h"
 #include "base/err.h"
 
 #define TG_WORKER_LISTEN_MAX 2
@@ -62,6 +63,10 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
  * @retval TG_E_AGAIN none waits  @retval TG_E_CLOSED the worker closed the channel
  * @retval TG_E_FORMAT it said something that is no message */
 TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
+
+/* The same for a message's text, wherever it came from. */
+TG_RC tg_worker_take(struct tg_worker *w, struct tg_bytes text, uint64_t now_ms,
+                     struct tg_err *err);
 
 /* "serve" and "drain". @retval TG_E_CLOSED */
 TG_RC tg_worker_serve(struct tg_worker *w, struct tg_err *err);

@@ -4,12 +4,18 @@ import pytest
 import tg
 
 
+def finished_well(platform):
+    """It exits 0 (a leak would not), and no sanitizer had anything to say."""
+    assert platform.stop() == 0, platform.log_text()
+    assert "runtime error" not in platform.log_text(), platform.log_text()
+
+
 @pytest.fixture
 def platform(tmp_path):
     """A running platform of its own."""
     p = tg.Platform(tmp_path / "platform").start()
     yield p
-    p.stop()
+    finished_well(p)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +23,7 @@ def shared_platform(tmp_path_factory):
     """One for a whole file: for tests that leave nothing behind that others would notice."""
     p = tg.Platform(tmp_path_factory.mktemp("shared") / "platform").start()
     yield p
-    p.stop()
+    finished_well(p)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@
 
 struct tg_http_client {
     CURL *curl;
-    char *base_url;
-    char *bearer; /* the whole header line */
+    char *base_url, *where; /* where: for error texts */
+    char *bearer;           /* the whole header line */
     char detail[CURL_ERROR_SIZE];
 };
 
@@ -51,6 +51,25 @@ static bool url_ok(const char *url, bool *https)
         return false;
     host = url + (*https ? 8 : 7);
     return *host != '\0' && strpbrk(host, "/?#@") == NULL;
+}
+
+/* This machine by a name that nothing resolves to another: what goes there crosses no wire. */
+static bool loopback(const char *host)
+{
+    size_t n = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
+
+    if (strncmp(host, "127.", 4) == 0)
+        return strspn(host, "0123456789.") == n;
+    return (n == 5 && strncmp(host, "[::1]", n) == 0) ||
+           (n == 9 && strncmp(host, "localhost", n) == 0);
+}
+
+/* Tokens and predictions must not cross a wire in the clear; and who names a CA wants TLS. */
+static bool plain_ok(const struct tg_http_client_opts *o)
+{
+    if (o->ca_pem.n > 0 || o->ca_file != NULL || o->cert_pem.n > 0 || o->cert_file != NULL)
+        return false;
+    return o->unix_socket != NULL || loopback(o->base_url + 7);
 }
 
 static CURLcode blob_set(CURL *curl, CURLoption option, struct tg_bytes b)
@@ -166,6 +185,9 @@ TG_RC tg_http_client_new(const struct tg_http_client_opts *o, struct tg_http_cli
     if (!url_ok(o->base_url, &https))
         return TG_FAIL(err, TG_E_USAGE,
                        "server: expected https://host[:port] or http://host[:port]");
+    if (!https && !plain_ok(o))
+        return TG_FAIL(err, TG_E_USAGE,
+                       "server %s: give https://; nothing is sent there unencrypted", o->base_url);
     if (https && o->ca_pem.n == 0 && o->ca_file == NULL && !o->system_ca)
         return TG_FAIL(err, TG_E_USAGE, "server %s: https needs a CA certificate to trust",
                        o->base_url);
@@ -174,8 +196,9 @@ TG_RC tg_http_client_new(const struct tg_http_client_opts *o, struct tg_http_cli
     if (c != NULL) {
         c->curl = curl_easy_init();
         c->base_url = tg_strdup(o->base_url);
+        c->where = tg_strdup(o->unix_socket != NULL ? o->unix_socket : o->base_url);
     }
-    if (c == NULL || c->curl == NULL || c->base_url == NULL)
+    if (c == NULL || c->curl == NULL || c->base_url == NULL || c->where == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     rc = common_set(c, o);
     if (rc == CURLE_OK && https)
@@ -208,6 +231,7 @@ void tg_http_client_free(struct tg_http_client *c)
         curl_easy_cleanup(c->curl);
     bearer_drop(c);
     tg_free(c->base_url);
+    tg_free(c->where);
     tg_free(c);
 }
 
@@ -497,7 +521,7 @@ static TG_RC fail_curl(const struct tg_http_client *c, CURLcode code, struct tg_
         rc = TG_E_CLOSED;
     if (rc == TG_E_CLOSED && refused_us(c->detail))
         rc = TG_E_AUTH;
-    return TG_FAIL(err, rc, "%s: %s", c->base_url,
+    return TG_FAIL(err, rc, "%s: %s", c->where,
                    c->detail[0] != '\0' ? c->detail : curl_easy_strerror(code));
 }
 

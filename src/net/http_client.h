@@ -18,7 +18,7 @@
 struct tg_http_client;
 
 struct tg_http_client_opts {
-    const char *base_url;    /* "https://host:8443" or, plain, "http://…"; no path, no user */
+    const char *base_url;    /* "https://host:8443"; no path, no user; plain "http://…" on loopback */
     const char *unix_socket; /* NULL, or connect here whatever base_url says */
     struct tg_bytes ca_pem;  /* the only roots trusted; empty: */
     const char *ca_file;     /*   from this file; NULL too: https is refused, unless */
@@ -32,7 +32,8 @@ struct tg_http_client_opts {
 };
 
 /* Strings and blobs are copied. Connects at the first call.
- * @retval TG_E_USAGE base_url is not a URL of that form, or https without a CA */
+ * @retval TG_E_USAGE base_url is not a URL of that form, https without a CA, or http to another
+ *         machine or with a CA or certificate given */
 TG_RC tg_http_client_new(const struct tg_http_client_opts *opts, struct tg_http_client **out,
                          struct tg_err *err);
 void tg_http_client_free(struct tg_http_client *c);

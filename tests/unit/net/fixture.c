@@ -322,7 +322,8 @@ struct tg_http_client *fx_client(struct fx *fx, bool tls, const struct fx_cert *
 {
     char url[64];
     struct tg_http_client *c = NULL;
-    struct tg_http_client_opts o = {.base_url = url, .ca_pem = tg_buf_view(&fx->ca_pem)};
+    struct tg_http_client_opts o = {.base_url = url,
+                                    .ca_pem = tls ? tg_buf_view(&fx->ca_pem) : TG_BYTES_NONE};
 
     (void)snprintf(url, sizeof(url), "%s://127.0.0.1:%u", tls ? "https" : "http",
                    tls ? fx->tls : fx->plain);

@@ -92,7 +92,7 @@ static void encoding_comes_back(void **state)
 static void memory_may_run_out_anywhere(void **state)
 {
     struct tg_http_target t = TG_HTTP_TARGET_INIT;
-    struct tg_http_client_opts o = {.base_url = "http://h", .bearer = "x"};
+    struct tg_http_client_opts o = {.base_url = "http://localhost", .bearer = "x"};
     struct tg_http_client *c = NULL;
     struct tg_loop *loop = NULL;
     struct tg_http_server_opts so = {.max_body = 1};

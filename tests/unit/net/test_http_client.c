@@ -304,6 +304,34 @@ static void urls_have_one_form(void **state)
     }
 }
 
+static void nothing_goes_to_another_machine_in_the_clear(void **state)
+{
+    static const char *const far[] = {
+        "http://h",       "http://10.0.0.1:80", "http://127.evil.org", "http://localhost.org",
+        "http://[::2]:1", "http://127.0.0.1x"};
+    static const char *const near[] = {"http://127.0.0.1:80", "http://localhost",
+                                       "http://localhost:1", "http://[::1]:80", "http://127.8.9.1"};
+
+    (void)state;
+    for (size_t i = 0; i < TG_ARRAY_LEN(far); i++) {
+        struct tg_http_client *c = NULL;
+        struct tg_http_client_opts o = {.base_url = far[i], .bearer = "secret"};
+
+        assert_rc(tg_http_client_new(&o, &c, &err), TG_E_USAGE);
+        assert_non_null(strstr(err.msg, "https://"));
+    }
+    for (size_t i = 0; i < TG_ARRAY_LEN(near); i++) {
+        struct tg_http_client *c = NULL;
+        struct tg_http_client_opts o = {.base_url = near[i], .bearer = "secret"};
+
+        assert_ok(tg_http_client_new(&o, &c, &err));
+        tg_http_client_free(c);
+        o.ca_file = "ca.pem"; /* who names a CA believes in TLS */
+        c = NULL;
+        assert_rc(tg_http_client_new(&o, &c, &err), TG_E_USAGE);
+    }
+}
+
 static void the_environment_chooses_no_proxy(void **state)
 {
     struct tg_http_client *c;
@@ -439,6 +467,7 @@ int main(void)
         TEST(answers_are_bounded_and_calls_can_be_stopped),
         TEST(a_bearer_token_is_sent_and_never_shown),
         TEST(urls_have_one_form),
+        TEST(nothing_goes_to_another_machine_in_the_clear),
         TEST(the_environment_chooses_no_proxy),
         TEST(openssl_agrees_on_version_and_group),
         TEST(a_new_certificate_serves_new_connections),

@@ -128,15 +128,15 @@ enum tg_rc tg_kem_pk_to_pem(const struct tg_kem_pk *pk, struct tg_buf *out)
 
 /* What a key file of one kind must hold. */
 struct kind {
-    const char *what;     /* for error texts */
-    const char *types[2]; /* OpenSSL's names, classical first */
+    const char *article, *what; /* for error texts */
+    const char *types[2];       /* OpenSSL's names, classical first */
 };
 
 static const struct kind kind_sign = {
-    "signing", {"ED25519", "ML-DSA-65"}
+    "a", "signing", {"ED25519", "ML-DSA-65"}
 };
 static const struct kind kind_kem = {
-    "encryption", {"X25519", "ML-KEM-768"}
+    "an", "encryption", {"X25519", "ML-KEM-768"}
 };
 
 static const struct kind *const kinds[] = {&kind_sign, &kind_kem};
@@ -238,8 +238,9 @@ static enum tg_rc wrong_type(const struct reading *r, const EVP_PKEY *key, int i
     for (size_t k = 0; k < TG_ARRAY_LEN(kinds); k++)
         if (kinds[k] != r->kind &&
             (EVP_PKEY_is_a(key, kinds[k]->types[0]) || EVP_PKEY_is_a(key, kinds[k]->types[1])))
-            return TG_FAIL(err, TG_E_FORMAT, "%s: this is an %s key (%s); a %s key is needed here",
-                           r->name, kinds[k]->what, got ? got : "?", r->kind->what);
+            return TG_FAIL(err, TG_E_FORMAT, "%s: this is %s %s key (%s); %s %s key is needed here",
+                           r->name, kinds[k]->article, kinds[k]->what, got ? got : "?",
+                           r->kind->article, r->kind->what);
     return TG_FAIL(err, TG_E_FORMAT,
                    "%s: block %d holds %s, not %s: a hybrid %s key is %s, then %s", r->name, i + 1,
                    got ? got : "an unknown key", r->kind->types[i], r->kind->what,

@@ -132,7 +132,8 @@ static void test_refusals(void **state)
 
     refused(tg_buf_view(&locked), TG_BYTES_NONE, TG_E_USAGE, "--passphrase-file");
     refused(tg_buf_view(&locked), tg_bytes_str("wrong"), TG_E_AUTH, "passphrase");
-    refused(tg_buf_view(&kem), TG_BYTES_NONE, TG_E_FORMAT, "encryption key");
+    refused(tg_buf_view(&kem), TG_BYTES_NONE, TG_E_FORMAT,
+            "an encryption key (X25519); a signing key is needed here");
     refused(tg_buf_view(&public), TG_BYTES_NONE, TG_E_FORMAT, "private one is needed");
     refused(tg_bytes_str("hello"), TG_BYTES_NONE, TG_E_FORMAT, "PEM");
     refused(tg_bytes_str(""), TG_BYTES_NONE, TG_E_FORMAT, "PEM");

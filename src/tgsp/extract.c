@@ -188,6 +188,19 @@ static enum tg_rc publish(struct extraction *x, const char *dir, struct tg_err *
     return TG_OK;
 }
 
+/* "." and "..", which no rename can replace. */
+static bool has_own_name(const char *dir)
+{
+    size_t n = strlen(dir), from;
+    while (n > 0 && dir[n - 1] == '/')
+        n--;
+    for (from = n; from > 0 && dir[from - 1] != '/'; from--)
+        continue;
+    struct tg_bytes name = tg_bytes_make(dir + from, n - from);
+    return name.n > 0 && !tg_bytes_eq(name, tg_bytes_str(".")) &&
+           !tg_bytes_eq(name, tg_bytes_str(".."));
+}
+
 static void dir_closep(DIR **d)
 {
     if (*d)
@@ -215,6 +228,9 @@ enum tg_rc tg_tgsp_extract(struct tg_tgsp *p, const char *dir, const struct tg_t
                            struct tg_err *err)
 {
     TG_TRY(tg_tgsp_need(p, TG_STAGE_UNWRAPPED, err));
+    if (!has_own_name(dir))
+        return TG_FAIL(err, TG_E_USAGE, "%s: name the folder to make, or an empty one, by its name",
+                       dir);
     TG_TRY(target_check(dir, err));
     TG_AUTO(extraction_done) struct extraction x = {.p = p, .dirfd = -1, .run = run};
     TG_TRY(workers_make(&x, err));

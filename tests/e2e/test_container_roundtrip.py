@@ -345,6 +345,10 @@ def test_open_takes_an_empty_folder_and_no_other(author, tmp_path):
     (tmp_path / "empty").mkdir()
     pack.run(*open_args(author, tmp_path / "m.tgsp", tmp_path / "empty"))
     assert pack.tree(tmp_path / "empty") == {b"w": b"weights"}
+    (tmp_path / "dot").mkdir()
+    r = pack.run(*open_args(author, tmp_path / "m.tgsp", str(tmp_path / "dot") + "/."), rc="USAGE")
+    assert "by its name" in r.err
+    (tmp_path / "dot").rmdir()
     pack.write(tmp_path / "full" / "mine", b"mine")
     pack.run(*open_args(author, tmp_path / "m.tgsp", tmp_path / "full"), rc="EXISTS")
     assert pack.tree(tmp_path / "full") == {b"mine": b"mine"}

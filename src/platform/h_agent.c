@@ -184,7 +184,7 @@ enum tg_rc tg_grant_usable(struct tg_call *c, const uint8_t h[32], int policy,
 {
     TG_TRY(tg_grant_get(c->db, h, c->who.kem_key_id, c->arena, out, err));
     if ((out->vault && policy == TG_GRANTS_AUTHOR) || c->now >= out->not_after)
-        return TG_FAIL(err, TG_E_NOTFOUND, "grant: no such thing");
+        return TG_FAIL(err, TG_E_NOTFOUND, "there is no such grant");
     return TG_OK;
 }
 

@@ -92,9 +92,12 @@ static enum tg_rc check_package(struct tg_call *c, int fd, struct tg_tgsp **out,
     else
         *out = p;
     /* What the bytes are to blame for is a refusal; the rest is our own trouble. */
-    if (rc == TG_E_AUTH || rc == TG_E_DENIED)
+    if (rc == TG_E_AUTH || rc == TG_E_DENIED) {
         c->problem = TG_PROBLEM_PUBLISHER;
-    else if (rc == TG_E_FORMAT || rc == TG_E_UNSUPPORTED || rc == TG_E_LIMIT)
+        tg_err_wrap(err, "only packages of registered publishers are accepted (tensorguard "
+                         "publisher add)");
+    }
+    if (rc == TG_E_FORMAT || rc == TG_E_UNSUPPORTED || rc == TG_E_LIMIT)
         c->problem = TG_PROBLEM_PACKAGE;
     return rc;
 }

@@ -137,7 +137,10 @@ enum tg_rc tg_h_deployment_create(struct tg_call *c, struct tg_err *err)
                                             : ""));
     row.allow_rollback = in.allow_rollback;
     TG_TRY(tg_db_begin(c->db, err));
-    TG_TRY(tg_package_get(c->db, in.package, c->arena, &package, err));
+    enum tg_rc rc = tg_package_get(c->db, in.package, c->arena, &package, err);
+    if (rc == TG_E_NOTFOUND)
+        return TG_FAIL(err, rc, "there is no such package here: publish it first");
+    TG_TRY(rc);
     TG_TRY(check_target(c, &in, &row, err));
     TG_TRY(check_package(c, &package, row.fleet, err));
     memcpy(row.h, package.h, sizeof(row.h));

@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/opt.h"
 #include "codec/text.h"
+#include "crypto/kem.h"
+#include "crypto/sign.h"
 #include "platform/blobs.h"
 #include "platform/call.h"
 #include "platform/server.h"
@@ -139,6 +141,7 @@ static enum tg_rc make_admin_token(struct tg_call *c, const char *action, const 
 
 struct first_start {
     const char *admin_token_file, *ca, *vault_key, *platform_key;
+    uint8_t vault_key_id[TG_KEM_ID_LEN], platform_key_id[TG_SIGN_ID_LEN];
     bool own_key_file;
 };
 
@@ -148,6 +151,8 @@ static const struct tg_jfield first_start_fields[] = {
     TG_J_STR(T, ca, 1, 4096, TG_J_REQ),
     TG_J_STR(T, vault_key, 1, 4096, TG_J_REQ),
     TG_J_STR(T, platform_key, 1, 4096, TG_J_REQ),
+    TG_J_HEX(T, vault_key_id, TG_J_REQ),
+    TG_J_HEX(T, platform_key_id, TG_J_REQ),
     TG_J_BOOL(T, own_key_file, TG_J_REQ),
 };
 static const struct tg_jschema first_start_schema =
@@ -164,7 +169,9 @@ static enum tg_rc print_json(const struct tg_platform *p, const char *path, stru
 
     if (ca == NULL || vault == NULL || platform == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    const struct first_start s = {path, ca, vault, platform, p->keys->own_key_file};
+    struct first_start s = {path, ca, vault, platform, {0}, {0}, p->keys->own_key_file};
+    memcpy(s.vault_key_id, tg_kem_pk_id(tg_kem_sk_pk(p->keys->vault)), TG_KEM_ID_LEN);
+    memcpy(s.platform_key_id, tg_sign_pk_id(tg_sign_sk_pk(p->keys->platform)), TG_SIGN_ID_LEN);
     TG_TRY(tg_json_encode(&first_start_schema, &s, &out, err));
     puts(tg_buf_cstr(&out));
     return TG_OK;
@@ -173,10 +180,15 @@ static enum tg_rc print_json(const struct tg_platform *p, const char *path, stru
 static void print_text(const struct tg_platform *p, const char *path, const char *token)
 {
     const char *dir = p->config->data_dir;
+    char vault[2 * TG_KEM_ID_LEN + 1], platform[2 * TG_SIGN_ID_LEN + 1];
 
     printf("One-time administrator token: %s\n", isatty(STDOUT_FILENO) == 1 ? token : path);
     printf("  exchange it:  tensorguard login --server URL --ca %s/ca.pem --token-file %s\n", dir,
            path);
+    tg_hex_encode(tg_bytes_make(tg_kem_pk_id(tg_kem_sk_pk(p->keys->vault)), TG_KEM_ID_LEN), vault);
+    tg_hex_encode(tg_bytes_make(tg_sign_pk_id(tg_sign_sk_pk(p->keys->platform)), TG_SIGN_ID_LEN),
+                  platform);
+    printf("Key ids, to compare with what login shows: vault %s, platform %s\n", vault, platform);
     if (p->keys->own_key_file)
         printf("Keys are sealed under %s/vault.key. That protects them in copies of the folder "
                "without this file;\nit does not protect them from who can read the whole "

@@ -50,7 +50,7 @@ TG_RC tg_sql_exec_one(struct tg_db *db, const struct tg_sql *q, const char *what
     uint64_t changed = 0;
 
     TG_TRY(tg_sql_exec(db, q, &changed, err));
-    return changed != 0 ? TG_OK : TG_FAIL(err, TG_E_NOTFOUND, "%s: no such thing", what);
+    return changed != 0 ? TG_OK : TG_FAIL(err, TG_E_NOTFOUND, "there is no such %s", what);
 }
 
 struct list_ctx {
@@ -153,7 +153,7 @@ TG_RC tg_sql_one(struct tg_db *db, const struct tg_sql *q, const struct tg_cols 
 
     TG_TRY(tg_sql_list(db, q, cols, arena, &rows, err));
     if (rows.n == 0)
-        return TG_FAIL(err, TG_E_NOTFOUND, "%s: no such thing", cols->what);
+        return TG_FAIL(err, TG_E_NOTFOUND, "there is no such %s", cols->what);
     memcpy(row, rows.items, cols->row_size);
     return TG_OK;
 }

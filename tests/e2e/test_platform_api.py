@@ -32,6 +32,7 @@ def test_first_start_and_restart(tmp_path):
     assert not token_file.exists(), "the used token's file is removed"
     facts = p.admin().get("/api/v1/platform").json
     assert facts["vault_public_key"] == (p.dir / "vault.pub").read_text()
+    assert facts["vault_key_id"] in p.log_text() and facts["platform_key_id"] in p.log_text(), "login says: compare them"
     assert p.stop() == 0
     p.start()
     again = p.admin().get("/api/v1/platform").json

@@ -80,7 +80,7 @@ static void test_rollback_undoes(void **state)
     tg_db_rollback(f->db);
     assert_false(tg_db_changing(f->db));
     assert_rc(tg_fleet_get(f->db, "a", f->arena, &got, &err), TG_E_NOTFOUND);
-    assert_string_equal(err.msg, "fleet: no such thing");
+    assert_string_equal(err.msg, "there is no such fleet");
 }
 
 static void test_changes_need_a_transaction(void **state)

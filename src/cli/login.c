@@ -127,6 +127,11 @@ static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args,
     enum tg_rc rc = who_am_i(&api, &me, err);
     if (rc == TG_E_AUTH && err->msg[0] != 0)
         rc = exchange(&api, o, &token, &me, err);
+    if (rc == TG_E_NOTFOUND)
+        tg_err_wrap(err,
+                    "%s: give the platform's address for people (port 8443 unless told "
+                    "otherwise), not the one for devices",
+                    o->server);
     TG_TRY(rc);
     TG_TRY(cli_config_save(dir, o->server, tg_buf_cstr(&token), tg_buf_view(&ca), err));
     struct cli_call call = {

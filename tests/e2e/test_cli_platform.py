@@ -100,6 +100,12 @@ def test_login_fails_with_a_reason(platform, tmp_path):
     r = pack.run("login", "--server", "https://127.0.0.1:1", "--token-file", token, "--ca", platform.ca, "--config", tmp_path / "c", rc="IO")
     assert "127.0.0.1" in r.err or "connect" in r.err
     pack.run("login", "--server", "gopher://x", "--token-file", token, "--ca", platform.ca, "--config", tmp_path / "c", rc="USAGE")
+    r = pack.run("login", "--server", platform.api_url.replace("https", "http"), "--token-file", token, "--ca", platform.ca, "--config",
+                 tmp_path / "c", rc="USAGE")
+    assert "https://" in r.err, "a token must not be sent in the clear"
+    r = pack.run("login", "--server", platform.device_url, "--token-file", token, "--ca", platform.ca, "--config", tmp_path / "c",
+                 rc="NOTFOUND")
+    assert "devices" in r.err, "what answers there is for devices"
     pack.write(token, b"two words\n")
     log_in(platform, tmp_path / "c", token, rc="FORMAT")
     r = pack.run("fleet", "list", "--config", tmp_path / "c", rc="STATE")

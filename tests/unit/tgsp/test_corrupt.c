@@ -419,10 +419,12 @@ static void test_signature_halves(void **state)
 /* S + L in place of S: RFC 8032 refuses what older code accepts. */
 static void test_signature_malleability(void **state)
 {
+    /* clang-format off */
     static const uint8_t order[32] = {0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58,
                                       0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
                                       0,    0,    0,    0,    0,    0,    0,    0,
                                       0,    0,    0,    0,    0,    0,    0,    0x10};
+    /* clang-format on */
     struct tg_err err = TG_ERR_INIT;
     TG_AUTO(tg_arena_freep) struct tg_arena *a = NULL;
     assert_ok(tg_arena_new(1 << 20, &a));
@@ -512,6 +514,7 @@ static void test_recipient_blocks(void **state)
 /* All low-order points, as a recipient's share. */
 static void test_low_order_shares(void **state)
 {
+    /* clang-format off */
     static const uint8_t points[][32] = {
         {0    },
         {     1   },
@@ -522,6 +525,7 @@ static void test_low_order_shares(void **state)
          0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c,
          0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57},
     };
+    /* clang-format on */
     struct fx *f = *state;
     for (size_t i = 0; i < TG_ARRAY_LEN(points); i++) {
         struct tg_kem_ct ct;
@@ -540,15 +544,125 @@ static void test_low_order_shares(void **state)
     }
 }
 
+static void put_b64(struct tg_buf *json, const char *key, const uint8_t md[32])
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_buf text = TG_BUF_INIT(64);
+    char *at = strstr((char *)json->data, key);
+    assert_non_null(at);
+    assert_ok(tg_b64url_encode(tg_bytes_make(md, 32), &text));
+    memcpy(at + strlen(key), text.data, text.n);
+    tg_buf_done(&text);
+}
+
+/* The payload's only chunk with plaintext byte `at` set, sealed under the real key, its digest,
+ * hashes and commitment made anew: all an author who hides bytes between files could do. */
+static struct tg_buf with_plain_byte(struct fx *f, size_t at, uint8_t value)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_tgsp_header h;
+    struct tg_tgsp_recipients r;
+    struct tg_aead_ctx *aead = NULL;
+    struct tg_chunk_hasher hasher;
+    uint8_t file_key[32], key[32], nonce[12], md[32], plain[8192];
+    TG_AUTO(tg_arena_freep) struct tg_arena *a = NULL;
+    struct parts x = parts_of(&small);
+    struct tg_buf *payload = &x.sec[TG_TGSP_SEC_PAYLOAD], *header = &x.sec[HDR];
+    assert_ok(tg_arena_new(1 << 20, &a));
+    assert_ok(tg_tgsp_header_decode(tg_buf_view(header), a, &h, &err));
+    assert_ok(tg_tgsp_recipients_decode(tg_buf_view(&x.sec[TG_TGSP_SEC_RECIPIENTS]), a, &r, &err));
+    struct tg_wrap w = tg_wrap_recipient(&h);
+    assert_ok(tg_wrap_open(&w, f->device, r.recipients.items, file_key));
+    assert_ok(tg_payload_key(&h, file_key, key));
+    assert_ok(tg_aead_new(h.aead, key, &aead));
+    tg_chunk_nonce(0, true, nonce);
+    assert_ok(tg_aead_open(aead, nonce, TG_BYTES_NONE, tg_buf_view(payload), plain));
+    plain[at] = value;
+    assert_ok(tg_aead_seal(aead, nonce, TG_BYTES_NONE, tg_bytes_make(plain, payload->n - 16),
+                           payload->data));
+    assert_ok(tg_chunk_hasher_init(&hasher));
+    assert_ok(tg_chunk_digest(&hasher, tg_buf_view(payload), md));
+    put_b64(&x.sec[MAN], "\"chunk_digests\":\"", md);
+    assert_ok(tg_sha256(tg_buf_view(&x.sec[MAN]), h.manifest_sha256));
+    assert_ok(tg_key_commitment(&h, file_key, md));
+    put_b64(header, "\"key_commitment\":\"", md);
+    struct tg_buf out = together(&x, f->author);
+    tg_chunk_hasher_done(&hasher);
+    tg_aead_free(aead);
+    parts_done(&x);
+    return out;
+}
+
+static void test_gaps_must_be_zero(void **state)
+{
+    struct fx *f = *state;
+    static const size_t gap[] = {5, 6, 2000, 4095};
+    for (size_t i = 0; i < TG_ARRAY_LEN(gap); i++) {
+        struct tg_err err = TG_ERR_INIT;
+        struct tg_buf b = with_plain_byte(f, gap[i], 1);
+        assert_int_equal(refused(f, tg_buf_view(&b), &err), TG_E_FORMAT);
+        assert_contains(err.msg, "not zero before manifest.files[1]");
+        tg_buf_done(&b);
+    }
+    /* inside the files any byte is fine: the test makes what it says */
+    static const size_t inside[] = {0, 4, 4096, 4100};
+    for (size_t i = 0; i < TG_ARRAY_LEN(inside); i++) {
+        struct tg_err err = TG_ERR_INIT;
+        struct tg_buf b = with_plain_byte(f, inside[i], 0xff);
+        TG_AUTO(tg_buf_done) struct tg_buf plain = TG_BUF_INIT(8192);
+        assert_ok(fx_open_all(tg_buf_view(&b), trust, f->device, &plain, &err));
+        assert_int_equal(plain.data[inside[i]], 0xff);
+        tg_buf_done(&b);
+    }
+}
+
+/* Chunks swapped, doubled or cut out: the digest in the manifest sees it, and so does the nonce. */
+static void test_chunks_out_of_place(void **state)
+{
+    struct fx *f = *state;
+    struct tg_err err = TG_ERR_INIT;
+    uint8_t big[3 * 65536] = {0};
+    fx_mkdir(f, "big");
+    fx_write(f, "big/a", big, sizeof big);
+    TG_AUTO(tg_tgsp_inputs_freep) struct tg_tgsp_inputs *in = NULL;
+    assert_ok(tg_tgsp_inputs_scan(fx_path(f, "big"), &in, &err));
+    struct tg_tgsp_build b = fx_build_spec(f, in);
+    b.chunk_size = TG_TGSP_CHUNK_MIN;
+    assert_ok(tg_tgsp_build(&b, fx_path(f, "big.tgsp"), true, NULL, &err));
+    TG_AUTO(tg_buf_done) struct tg_buf pkg = fx_read(fx_path(f, "big.tgsp"));
+    struct parts x = parts_of(&pkg);
+    uint8_t *p =
+        pkg.data + (pkg.n - 4 - x.sec[TG_TGSP_SEC_SIGNATURES].n - x.sec[TG_TGSP_SEC_PAYLOAD].n);
+    const size_t stored = 65536 + 16;
+    uint8_t *keep = malloc(stored);
+    assert_ok(fx_open_all(tg_buf_view(&pkg), trust, f->device, NULL, &err));
+    memcpy(keep, p, stored); /* swap 0 and 1 */
+    memcpy(p, p + stored, stored);
+    memcpy(p + stored, keep, stored);
+    assert_int_equal(refused(f, tg_buf_view(&pkg), &err), TG_E_AUTH);
+    assert_contains(err.msg, "chunk 0: its digest");
+    memcpy(p + stored, p, stored); /* 1 twice */
+    assert_int_equal(refused(f, tg_buf_view(&pkg), &err), TG_E_AUTH);
+    free(keep);
+    parts_done(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_bit),        cmocka_unit_test(test_cut_everywhere),
-        cmocka_unit_test(test_trailing),         cmocka_unit_test(test_lying_lengths),
-        cmocka_unit_test(test_versions),         cmocka_unit_test(test_signed_faults),
-        cmocka_unit_test(test_signature_halves), cmocka_unit_test(test_signature_malleability),
-        cmocka_unit_test(test_wrong_key),        cmocka_unit_test(test_recipient_blocks),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_cut_everywhere),
+        cmocka_unit_test(test_trailing),
+        cmocka_unit_test(test_lying_lengths),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_signed_faults),
+        cmocka_unit_test(test_signature_halves),
+        cmocka_unit_test(test_signature_malleability),
+        cmocka_unit_test(test_wrong_key),
+        cmocka_unit_test(test_recipient_blocks),
         cmocka_unit_test(test_low_order_shares),
+        cmocka_unit_test(test_gaps_must_be_zero),
+        cmocka_unit_test(test_chunks_out_of_place),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

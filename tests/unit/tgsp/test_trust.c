@@ -211,23 +211,23 @@ static void test_bodies(void **state)
         enum tg_rc rc;
         const char *text;
     } rows[] = {
-        {"{" HEAD TAIL "}",             TG_OK,                                        ""                                     },
-        {"{" HEAD TAIL ",\"later\":1}", TG_OK,                                        ""                                     },
+        {"{" HEAD TAIL "}",                                                         TG_OK,            ""                 },
+        {"{" HEAD TAIL ",\"later\":1}",                                             TG_OK,            ""                 },
         {"{\"tgsp_trust\":\"2.0\",\"version\":1,\"issued_at\":\"2026-01-01T00:00:00Z\",\"keys\":[]"
          "," TAIL "}",
-         TG_E_UNSUPPORTED,                                                                "tgsp_trust"                                                                                                    },
+         TG_E_UNSUPPORTED,                                                                            "tgsp_trust"       },
         {"{" HEAD "\"default_threshold\":0,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],"
-                  "\"crit\":[]}",                             TG_E_FORMAT,                                          "default_threshold"},
+         "\"crit\":[]}",                                                   TG_E_FORMAT,      "default_threshold"},
         {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[{\"model\":\"m\","
-                  "\"signatures\":1},"
-         "{\"model\":\"m\",\"signatures\":2}],\"resets\":[],\"crit\":[]}",                             TG_E_FORMAT, "stands twice"                                                           },
+         "\"signatures\":1},"
+         "{\"model\":\"m\",\"signatures\":2}],\"resets\":[],\"crit\":[]}", TG_E_FORMAT,      "stands twice"     },
         {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[{\"model\":\"m\","
-                  "\"signatures\":1,"
-         "\"x\":1}],\"resets\":[],\"crit\":[]}",                             TG_E_FORMAT,                           "not a known field"},
+         "\"signatures\":1,"
+         "\"x\":1}],\"resets\":[],\"crit\":[]}",                           TG_E_FORMAT,      "not a known field"},
         {"{" HEAD "\"default_threshold\":1,\"change_threshold\":1,\"thresholds\":[],\"resets\":[],"
-         "\"crit\":[\"trust.later\"],\"later\":1}",                             TG_E_UNSUPPORTED,                        "trust.later"                                                   },
-        {"{" HEAD TAIL ",\"version\":2}",                             TG_E_FORMAT,                                           "trust"},
-        {"[]",                             TG_E_FORMAT,                                                                      "trust"                                                                              },
+         "\"crit\":[\"trust.later\"],\"later\":1}",                        TG_E_UNSUPPORTED, "trust.later"      },
+        {"{" HEAD TAIL ",\"version\":2}",                                           TG_E_FORMAT,      "trust"            },
+        {"[]",                                                                      TG_E_FORMAT,      "trust"            },
     };
 
     (void)state;

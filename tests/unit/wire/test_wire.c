@@ -11,6 +11,8 @@
 #include "wire/fleet.h"
 #include "wire/package.h"
 
+#define HASH "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
 /* ---- fill a struct by its table ---- */
 
 static void fill(const struct tg_jschema *s, void *out, bool all, struct tg_arena *arena);
@@ -125,6 +127,39 @@ static void test_round_trips(void **state)
         round_trip(&tg_wire_schemas[i], true);
         round_trip(&tg_wire_schemas[i], false);
     }
+}
+
+/* Memory that runs out anywhere is NOMEM, without a leak (the sanitizers look) and with the output
+ * untouched. */
+static void test_no_memory(void **state)
+{
+    static const char text[] =
+        "{\"now\":\"2026-01-01T00:00:00Z\",\"next_poll_s\":5,\"deployments\":[{\"deployment_id\":"
+        "\"0123456789abcdef0123456789abcdef\",\"package\":\"" HASH "\",\"blob_sha256\":\"" HASH
+        "\",\"blob_size\":9,\"grant\":true,\"update_state\":\"offered\",\"seq\":0,"
+        "\"document\":{\"deployment\":\"x\"}}]}";
+    struct tg_wire_directions out;
+    struct tg_err err = TG_ERR_INIT;
+    enum tg_rc rc = TG_E_NOMEM;
+    unsigned failures = 0;
+
+    (void)state;
+    for (uint64_t nth = 1; rc != TG_OK; nth++) {
+        TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
+        memset(&out, 0x5a, sizeof(out));
+        tg_mem_fault_set(nth, 0);
+        rc = tg_arena_new(1 << 20, &arena);
+        if (rc == TG_OK)
+            rc = tg_json_decode(&tg_wire_directions, tg_bytes_str(text), "body", arena, &out, &err);
+        tg_mem_fault_set(0, 0);
+        if (rc == TG_OK)
+            break;
+        assert_int_equal(rc, TG_E_NOMEM);
+        assert_int_equal(out.next_poll_s, UINT64_C(0x5a5a5a5a5a5a5a5a));
+        failures++;
+    }
+    assert_in_range(failures, 2, 1000);
+    assert_int_equal(out.deployments.n, 1);
 }
 
 static void test_schemas_are_listed(void **state)
@@ -292,6 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_schemas_are_listed),
         cmocka_unit_test(test_requests_of_people_refuse_typing_errors),
         cmocka_unit_test(test_role_can_not_be_left_out),

@@ -106,7 +106,7 @@ static void round_trip(const struct tg_wire_schema *w, bool all)
     void *in = tg_arena_alloc(arena, 1, w->schema->size);
     void *out = tg_arena_alloc(arena, 1, w->schema->size);
     fill(w->schema, in, all, arena);
-    print_message("%s (%s)\n", w->name, all ? "everything" : "only what is required");
+    print_message("# %s (%s)\n", w->name, all ? "everything" : "only what is required");
     assert_ok(tg_json_encode(w->schema, in, &first, &err));
     assert_ok(tg_json_decode(w->schema, tg_buf_view(&first), w->name, arena, out, &err));
     assert_ok(tg_json_encode(w->schema, out, &second, &err));

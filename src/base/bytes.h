@@ -18,7 +18,7 @@ struct tg_bytes {
 #define TG_BYTES_OF(arr) ((struct tg_bytes){(const uint8_t *)(arr), sizeof(arr)})
 
 struct tg_bytes tg_bytes_make(const void *p, size_t n);
-struct tg_bytes tg_bytes_str(const char *s);                                 /* without the NUL */
+struct tg_bytes tg_bytes_str(const char *s);                           /* without the NUL */
 struct tg_bytes tg_bytes_sub(struct tg_bytes b, size_t off, size_t n); /* clamped to b */
 bool tg_bytes_eq(struct tg_bytes a, struct tg_bytes b); /* not constant-time: public data */
 /* n bytes at a and at b are the same; n may be 0. Not constant-time: public data. */

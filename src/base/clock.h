@@ -6,9 +6,9 @@
 
 #include "base/err.h"
 
-int64_t tg_clock_now(void);        /* wall clock, Unix seconds */
-int64_t tg_clock_now_ms(void);     /* wall clock, Unix milliseconds */
-uint64_t tg_clock_mono_ns(void);   /* monotonic, nanoseconds */
+int64_t tg_clock_now(void);      /* wall clock, Unix seconds */
+int64_t tg_clock_now_ms(void);   /* wall clock, Unix milliseconds */
+uint64_t tg_clock_mono_ns(void); /* monotonic, nanoseconds */
 void tg_clock_sleep_ms(uint32_t ms);
 
 #define TG_TIME_TEXT 21 /* "YYYY-MM-DDTHH:MM:SSZ" and NUL */

@@ -5,7 +5,8 @@
  * Crypto primitives take no struct tg_err: they fail silently and alike.
  *
  *     if (size > max)
- *         return TG_FAIL(err, TG_E_LIMIT, "manifest: %" PRIu64 " bytes, at most %" PRIu64, size, max);
+ *         return TG_FAIL(err, TG_E_LIMIT, "manifest: %" PRIu64 " bytes, at most %" PRIu64, size,
+ * max);
  */
 #ifndef TG_BASE_ERR_H
 #define TG_BASE_ERR_H
@@ -45,7 +46,10 @@ struct tg_err {
     char msg[TG_ERR_MAX];
 };
 
-#define TG_ERR_INIT {.rc = TG_OK, .msg = {0}}
+#define TG_ERR_INIT                                                                                \
+    {                                                                                              \
+        .rc = TG_OK, .msg = { 0 }                                                                  \
+    }
 
 /* Set rc and text (cut at TG_ERR_MAX-1). err may be NULL. Text must hold no secret. */
 void tg_err_set(struct tg_err *err, enum tg_rc rc, const char *fmt, ...) TG_PRINTF(3, 4);

@@ -93,8 +93,8 @@ enum tg_rc tg_fd_pread(int fd, const char *name, void *p, size_t n, uint64_t off
     if (off > INT64_MAX || n > INT64_MAX - off)
         return TG_FAIL(err, TG_E_LIMIT, "%s: offset %" PRIu64 " is out of range", name, off);
     while (done < n) {
-        ssize_t got = io_fault(TG_IO_READ) ? -1
-                                           : pread(fd, to + done, n - done, (off_t)(off + done));
+        ssize_t got =
+            io_fault(TG_IO_READ) ? -1 : pread(fd, to + done, n - done, (off_t)(off + done));
 
         if (got < 0 && errno == EINTR)
             continue;
@@ -119,9 +119,8 @@ enum tg_rc tg_fd_pwrite(int fd, const char *name, const void *p, size_t n, uint6
     if (off > INT64_MAX || n > INT64_MAX - off)
         return TG_FAIL(err, TG_E_LIMIT, "%s: offset %" PRIu64 " is out of range", name, off);
     while (done < n) {
-        ssize_t put = io_fault(TG_IO_WRITE)
-                          ? -1
-                          : pwrite(fd, from + done, n - done, (off_t)(off + done));
+        ssize_t put =
+            io_fault(TG_IO_WRITE) ? -1 : pwrite(fd, from + done, n - done, (off_t)(off + done));
 
         if (put < 0 && errno == EINTR)
             continue;
@@ -257,8 +256,8 @@ enum tg_rc tg_newfile_commit(struct tg_newfile *f, struct tg_err *err)
         if (io_fault(TG_IO_RENAME))
             moved = -1;
         else
-            moved = renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path,
-                              f->replace ? 0 : RENAME_NOREPLACE);
+            moved =
+                renameat2(AT_FDCWD, f->tmp, AT_FDCWD, f->path, f->replace ? 0 : RENAME_NOREPLACE);
         if (moved != 0)
             rc = TG_FAIL_ERRNO(err, errno == EEXIST ? TG_E_EXISTS : TG_E_IO,
                                "%s: can't put the new file in place", f->path);

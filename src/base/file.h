@@ -58,12 +58,13 @@ TG_RC tg_dir_remove(const char *path, struct tg_err *err);
 char *tg_path_join(const char *dir, const char *name);
 
 /* From now on every read, write, sync and rename made here fails with "Operation canceled", so that
- * long work ends soon and its ordinary error path removes what was begun. For a program's handler of
- * SIGINT and SIGTERM (async-signal-safe); there is no way back. */
+ * long work ends soon and its ordinary error path removes what was begun. For a program's handler
+ * of SIGINT and SIGTERM (async-signal-safe); there is no way back. */
 void tg_io_cancel(void);
 
 /* Fault injection for tests: fail the nth of the read, write, fsync or rename calls made here. */
 enum tg_io_op { TG_IO_READ, TG_IO_WRITE, TG_IO_SYNC, TG_IO_RENAME, TG_IO_OPS };
+
 void tg_io_fault_set(enum tg_io_op op, uint64_t nth, int errnum);
 uint64_t tg_io_fault_count(enum tg_io_op op);
 

@@ -26,25 +26,25 @@ struct tg_opt_list {
 struct tg_opt {
     const char *name; /* without dashes */
     enum tg_opt_kind kind;
-    size_t off;       /* where in the verb's struct */
+    size_t off; /* where in the verb's struct */
     bool required;
-    const char *arg;  /* placeholder in --help */
+    const char *arg; /* placeholder in --help */
     const char *help;
 };
 
 struct tg_cmd {
-    const char *name;     /* "fleet create" */
-    const char *args;     /* positional placeholders in --help, e.g. "F.tgsp" */
-    const char *summary;  /* one line */
-    const char *details;  /* more for --help; may be NULL */
+    const char *name;    /* "fleet create" */
+    const char *args;    /* positional placeholders in --help, e.g. "F.tgsp" */
+    const char *summary; /* one line */
+    const char *details; /* more for --help; may be NULL */
     const struct tg_opt *opts;
     size_t args_min, args_max;
 };
 
 /* Parse argv[0..argc) (after the verb) into `into` by cmd->opts; positionals to *args.
  * Accepts "--x v" and "--x=v"; "--" ends options. Unknown, repeated or missing options are
- * TG_E_USAGE and name the option. *help_out is set when --help was given (nothing is required then).
- * Free with tg_opt_done. */
+ * TG_E_USAGE and name the option. *help_out is set when --help was given (nothing is required
+ * then). Free with tg_opt_done. */
 TG_RC tg_opt_parse(const struct tg_cmd *cmd, int argc, char **argv, void *into,
                    struct tg_opt_list *args, bool *help_out, struct tg_err *err);
 void tg_opt_list_done(struct tg_opt_list *l);

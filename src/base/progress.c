@@ -37,6 +37,7 @@ struct tg_progress *tg_progress_new(const char *label, uint64_t total)
 static void draw(const struct tg_progress *p, uint64_t now)
 {
     enum { WIDTH = 30 };
+
     uint64_t done = atomic_load(&p->done);
     double part = p->total != 0 ? (double)done / (double)p->total : 1.0;
     double secs = (double)(now - p->start) / (double)SECOND;

@@ -14,7 +14,8 @@ typedef enum tg_rc tg_work_fn(void *ctx, uint64_t i, unsigned worker, struct tg_
 unsigned tg_thread_cpus(void);
 
 /* Run fn for i = 0..n-1 on up to `threads` threads (the caller's is one). Items are handed out in
- * ascending order. The failure with the lowest i is returned, so results do not depend on timing. */
+ * ascending order. The failure with the lowest i is returned, so results do not depend on timing.
+ */
 TG_RC tg_thread_run(unsigned threads, uint64_t n, tg_work_fn *fn, void *ctx, struct tg_err *err);
 
 #endif

@@ -1,10 +1,11 @@
 /* JSON in and out by field tables.
  *
- * A schema is a table of fields of a C struct; the same table decodes and encodes, so the two cannot
- * drift apart. Decoding is strict (docs/spec/tgsp-1.0.md §1): RFC 8259 UTF-8, no BOM, one object,
- * no duplicate keys after unescaping, no U+0000, no lone surrogates, bounded depth, numbers are
- * integers 0 .. 2^53-1 without sign, fraction or exponent, byte strings are canonical unpadded base64url.
- * A missing required field, a wrong type or length, or null is an error that names the dotted path.
+ * A schema is a table of fields of a C struct; the same table decodes and encodes, so the two
+ * cannot drift apart. Decoding is strict (docs/spec/tgsp-1.0.md §1): RFC 8259 UTF-8, no BOM, one
+ * object, no duplicate keys after unescaping, no U+0000, no lone surrogates, bounded depth, numbers
+ * are integers 0 .. 2^53-1 without sign, fraction or exponent, byte strings are canonical unpadded
+ * base64url. A missing required field, a wrong type or length, or null is an error that names the
+ * dotted path.
  *
  *     struct point { const char *name; uint64_t x; uint8_t id[16]; };
  *     static const struct tg_jfield point_fields[] = {
@@ -12,7 +13,8 @@
  *         TG_J_U64(struct point, x, 0, 100, TG_J_REQ),
  *         TG_J_FIXED(struct point, id, TG_J_REQ),
  *     };
- *     static const struct tg_jschema point_schema = TG_J_SCHEMA(struct point, point_fields, TG_J_IGNORE_UNKNOWN);
+ *     static const struct tg_jschema point_schema = TG_J_SCHEMA(struct point, point_fields,
+ * TG_J_IGNORE_UNKNOWN);
  */
 #ifndef TG_CODEC_JSON_H
 #define TG_CODEC_JSON_H
@@ -50,10 +52,7 @@ enum {
     TG_J_SKIP0 = 2 /* when encoding, leave out if zero/NULL/empty (implies TG_J_OPT) */
 };
 
-enum {
-    TG_J_IGNORE_UNKNOWN = 0,
-    TG_J_REFUSE_UNKNOWN = 1
-};
+enum { TG_J_IGNORE_UNKNOWN = 0, TG_J_REFUSE_UNKNOWN = 1 };
 
 struct tg_jlist {
     void *items; /* array of n structs / const char * / tg_jpair, in the arena */
@@ -74,6 +73,7 @@ struct tg_jfield {
     size_t off;
     size_t has_off; /* offset of a bool set when present; SIZE_MAX: none */
     uint64_t min, max;
+
     union {
         const struct tg_jschema *schema;
         const char *const *names; /* NULL-terminated */
@@ -88,26 +88,64 @@ struct tg_jschema {
 };
 
 #define TG_J_SCHEMA(type, table, unk)                                                              \
-    {.fields = (table), .n = TG_ARRAY_LEN(table), .size = sizeof(type), .unknown = (unk)}
+    {                                                                                              \
+        .fields = (table), .n = TG_ARRAY_LEN(table), .size = sizeof(type), .unknown = (unk)        \
+    }
 #define TG_J_F_(type_, m, jt, lo, hi, fl)                                                          \
     .name = #m, .type = (jt), .flags = (fl), .off = offsetof(type_, m), .has_off = SIZE_MAX,       \
     .min = (lo), .max = (hi)
-#define TG_J_STR(t, m, lo, hi, fl) {TG_J_F_(t, m, TG_JT_STR, lo, hi, fl), .sub = {NULL}}
-#define TG_J_U64(t, m, lo, hi, fl) {TG_J_F_(t, m, TG_JT_U64, lo, hi, fl), .sub = {NULL}}
-#define TG_J_BOOL(t, m, fl) {TG_J_F_(t, m, TG_JT_BOOL, 0, 0, fl), .sub = {NULL}}
-#define TG_J_TIME(t, m, fl) {TG_J_F_(t, m, TG_JT_TIME, 0, 0, fl), .sub = {NULL}}
+#define TG_J_STR(t, m, lo, hi, fl)                                                                 \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_STR, lo, hi, fl), .sub = { NULL }                                      \
+    }
+#define TG_J_U64(t, m, lo, hi, fl)                                                                 \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_U64, lo, hi, fl), .sub = { NULL }                                      \
+    }
+#define TG_J_BOOL(t, m, fl)                                                                        \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_BOOL, 0, 0, fl), .sub = { NULL }                                       \
+    }
+#define TG_J_TIME(t, m, fl)                                                                        \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_TIME, 0, 0, fl), .sub = { NULL }                                       \
+    }
 #define TG_J_FIXED(t, m, fl)                                                                       \
-    {TG_J_F_(t, m, TG_JT_FIXED, 0, sizeof(((t *)0)->m), fl), .sub = {NULL}}
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_FIXED, 0, sizeof(((t *)0)->m), fl), .sub = { NULL }                    \
+    }
 #define TG_J_HEX(t, m, fl)                                                                         \
-    {TG_J_F_(t, m, TG_JT_HEX, 0, sizeof(((t *)0)->m), fl), .sub = {NULL}}
-#define TG_J_BYTES(t, m, lo, hi, fl) {TG_J_F_(t, m, TG_JT_BYTES, lo, hi, fl), .sub = {NULL}}
-#define TG_J_ENUM(t, m, nm, fl) {TG_J_F_(t, m, TG_JT_ENUM, 0, 0, fl), .sub = {.names = (nm)}}
-#define TG_J_OBJ(t, m, sch, fl) {TG_J_F_(t, m, TG_JT_OBJ, 0, 0, fl), .sub = {.schema = (sch)}}
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_HEX, 0, sizeof(((t *)0)->m), fl), .sub = { NULL }                      \
+    }
+#define TG_J_BYTES(t, m, lo, hi, fl)                                                               \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_BYTES, lo, hi, fl), .sub = { NULL }                                    \
+    }
+#define TG_J_ENUM(t, m, nm, fl)                                                                    \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_ENUM, 0, 0, fl), .sub = {.names = (nm) }                               \
+    }
+#define TG_J_OBJ(t, m, sch, fl)                                                                    \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_OBJ, 0, 0, fl), .sub = {.schema = (sch) }                              \
+    }
 #define TG_J_OBJS(t, m, sch, lo, hi, fl)                                                           \
-    {TG_J_F_(t, m, TG_JT_OBJS, lo, hi, fl), .sub = {.schema = (sch)}}
-#define TG_J_STRS(t, m, lo, hi, fl) {TG_J_F_(t, m, TG_JT_STRS, lo, hi, fl), .sub = {NULL}}
-#define TG_J_MAP(t, m, lo, hi, fl) {TG_J_F_(t, m, TG_JT_MAP, lo, hi, fl), .sub = {NULL}}
-#define TG_J_RAW(t, m, hi, fl) {TG_J_F_(t, m, TG_JT_RAW, 0, hi, fl), .sub = {NULL}}
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_OBJS, lo, hi, fl), .sub = {.schema = (sch) }                           \
+    }
+#define TG_J_STRS(t, m, lo, hi, fl)                                                                \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_STRS, lo, hi, fl), .sub = { NULL }                                     \
+    }
+#define TG_J_MAP(t, m, lo, hi, fl)                                                                 \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_MAP, lo, hi, fl), .sub = { NULL }                                      \
+    }
+#define TG_J_RAW(t, m, hi, fl)                                                                     \
+    {                                                                                              \
+        TG_J_F_(t, m, TG_JT_RAW, 0, hi, fl), .sub = { NULL }                                       \
+    }
 
 /* Decode text into *out (a struct of schema->size bytes). Strings, lists and bytes live in `arena`.
  * `what` names the document in errors ("header", "manifest", "request body").

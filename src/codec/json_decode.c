@@ -112,7 +112,8 @@ static enum tg_rc dec_time(const struct dec *d, const struct tg_jfield *f, const
     int64_t t;
 
     (void)f;
-    if (!json_is_string(j) || tg_time_parse(json_string_value(j), json_string_length(j), &t) != TG_OK)
+    if (!json_is_string(j) ||
+        tg_time_parse(json_string_value(j), json_string_length(j), &t) != TG_OK)
         return bad(d, at, "must be a time like 2026-01-31T12:00:00Z");
     memcpy(to, &t, sizeof(t));
     return TG_OK;
@@ -274,10 +275,10 @@ static enum tg_rc dec_raw(const struct dec *d, const struct tg_jfield *f, const 
 }
 
 static decode_fn *const decoders[] = {
-    [TG_JT_STR] = dec_str,     [TG_JT_U64] = dec_u64,     [TG_JT_BOOL] = dec_bool,
-    [TG_JT_TIME] = dec_time,   [TG_JT_FIXED] = dec_fixed, [TG_JT_BYTES] = dec_bytes,
-    [TG_JT_HEX] = dec_hex,     [TG_JT_ENUM] = dec_enum,   [TG_JT_OBJ] = dec_obj,
-    [TG_JT_OBJS] = dec_objs,   [TG_JT_STRS] = dec_strs,   [TG_JT_MAP] = dec_map,
+    [TG_JT_STR] = dec_str,   [TG_JT_U64] = dec_u64,     [TG_JT_BOOL] = dec_bool,
+    [TG_JT_TIME] = dec_time, [TG_JT_FIXED] = dec_fixed, [TG_JT_BYTES] = dec_bytes,
+    [TG_JT_HEX] = dec_hex,   [TG_JT_ENUM] = dec_enum,   [TG_JT_OBJ] = dec_obj,
+    [TG_JT_OBJS] = dec_objs, [TG_JT_STRS] = dec_strs,   [TG_JT_MAP] = dec_map,
     [TG_JT_RAW] = dec_raw,
 };
 

@@ -225,10 +225,10 @@ static enum tg_rc enc_raw(const struct tg_jfield *f, const void *at, struct tg_b
 }
 
 static encode_fn *const encoders[] = {
-    [TG_JT_STR] = enc_str,     [TG_JT_U64] = enc_u64,     [TG_JT_BOOL] = enc_bool,
-    [TG_JT_TIME] = enc_time,   [TG_JT_FIXED] = enc_fixed, [TG_JT_BYTES] = enc_bytes,
-    [TG_JT_HEX] = enc_hex,     [TG_JT_ENUM] = enc_enum,   [TG_JT_OBJ] = enc_obj,
-    [TG_JT_OBJS] = enc_objs,   [TG_JT_STRS] = enc_strs,   [TG_JT_MAP] = enc_map,
+    [TG_JT_STR] = enc_str,   [TG_JT_U64] = enc_u64,     [TG_JT_BOOL] = enc_bool,
+    [TG_JT_TIME] = enc_time, [TG_JT_FIXED] = enc_fixed, [TG_JT_BYTES] = enc_bytes,
+    [TG_JT_HEX] = enc_hex,   [TG_JT_ENUM] = enc_enum,   [TG_JT_OBJ] = enc_obj,
+    [TG_JT_OBJS] = enc_objs, [TG_JT_STRS] = enc_strs,   [TG_JT_MAP] = enc_map,
     [TG_JT_RAW] = enc_raw,
 };
 

@@ -49,7 +49,8 @@ static enum tg_rc number(struct scan *s, struct tg_err *err)
         uint8_t c = s->text.p[s->i];
 
         if (c < '0' || c > '9')
-            return bad(s, start, "numbers must be integers without sign, fraction or exponent", err);
+            return bad(s, start, "numbers must be integers without sign, fraction or exponent",
+                       err);
         if (s->i > start && s->text.p[start] == '0')
             return bad(s, start, "number with a leading zero", err);
         v = v * 10 + (uint64_t)(c - '0');

@@ -1,5 +1,5 @@
-/* Runs a harness over its corpus without libFuzzer: every file, every file cut at up to 64 places, and every file with
- * up to 64 of its bits flipped. Fails when there is no corpus. */
+/* Runs a harness over its corpus without libFuzzer: every file, every file cut at up to 64 places,
+ * and every file with up to 64 of its bits flipped. Fails when there is no corpus. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>

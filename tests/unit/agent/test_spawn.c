@@ -94,7 +94,8 @@ static void test_bare_environment_and_default_signals(void **state)
     assert_contains(out, "SigBlk:\t0000000000000000");
     const char *ignored = strstr(out, "SigIgn:\t");
     assert_non_null(ignored);
-    /* 32 and 33 belong to the C library, which lets nobody change them; make's children ignore them. */
+    /* 32 and 33 belong to the C library, which lets nobody change them; make's children ignore
+     * them. */
     assert_int_equal(strtoull(ignored + strlen("SigIgn:\t"), NULL, 16) & ~(3ULL << 31), 0);
     assert_contains(out, "\n/\n");
     unsigned pgid = 0, pid = 1;

@@ -20,8 +20,8 @@ static void every_code_has_a_name_and_back(void **state)
 /* The classes that the command line promises to keep apart (docs/cli.md). */
 static void promised_exit_codes_are_distinct(void **state)
 {
-    static const enum tg_rc kinds[] = {TG_OK,         TG_E_USAGE,     TG_E_IO,     TG_E_FORMAT,
-                                       TG_E_AUTH,     TG_E_NOTFORKEY, TG_E_EXPIRED, TG_E_DENIED};
+    static const enum tg_rc kinds[] = {TG_OK,     TG_E_USAGE,     TG_E_IO,      TG_E_FORMAT,
+                                       TG_E_AUTH, TG_E_NOTFORKEY, TG_E_EXPIRED, TG_E_DENIED};
 
     (void)state;
     for (size_t i = 0; i < TG_ARRAY_LEN(kinds); i++)

@@ -14,15 +14,15 @@ struct opts {
 };
 
 static const struct tg_opt rows[] = {
-    {"json", TG_OPT_FLAG, offsetof(struct opts, json), false, NULL, "print JSON"},
-    {"out", TG_OPT_STR, offsetof(struct opts, out), true, "FILE", "where to"},
-    {"threshold", TG_OPT_U64, offsetof(struct opts, n), false, "N", "how many"},
-    {"trust", TG_OPT_LIST, offsetof(struct opts, trust), false, "PUB", "whom"},
-    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+    {"json",      TG_OPT_FLAG, offsetof(struct opts, json),                false,                 NULL,               "print JSON"},
+    {"out",           TG_OPT_STR,                  offsetof(struct opts,                  out), true, "FILE",               "where to"},
+    {"threshold", TG_OPT_U64,            offsetof(struct opts,                      n),                                false,                      "N",   "how many"},
+    {"trust",        TG_OPT_LIST,         offsetof(struct opts,                             trust),                                           false,                         "PUB",             "whom"},
+    {NULL,      TG_OPT_END,            0,                          false,    NULL,NULL},
 };
 
-static const struct tg_cmd cmd = {.name = "open", .args = "FILE", .summary = "Open.", .opts = rows,
-                                  .args_min = 1, .args_max = 2};
+static const struct tg_cmd cmd = {
+    .name = "open", .args = "FILE", .summary = "Open.", .opts = rows, .args_min = 1, .args_max = 2};
 
 struct run {
     struct opts o;
@@ -64,15 +64,15 @@ static void mistakes_are_named(void **state)
     static const struct {
         const char *line, *says;
     } cases[] = {
-        {"a --nope", "--nope"},
-        {"a", "--out is required"},
-        {"--out o", "FILE"},
-        {"--out o a b c", "'c'"},
-        {"--out o --out p a", "--out is given twice"},
-        {"a --out", "--out needs a value"},
-        {"a --out o --json=1", "--json takes no value"},
-        {"a --out o --threshold x", "--threshold: 'x'"},
-        {"a --out o -x", "-x"},
+        {"a --nope",                "--nope"               },
+        {"a",                       "--out is required"    },
+        {"--out o",                 "FILE"                 },
+        {"--out o a b c",           "'c'"                  },
+        {"--out o --out p a",       "--out is given twice" },
+        {"a --out",                 "--out needs a value"  },
+        {"a --out o --json=1",      "--json takes no value"},
+        {"a --out o --threshold x", "--threshold: 'x'"     },
+        {"a --out o -x",            "-x"                   },
     };
 
     (void)state;

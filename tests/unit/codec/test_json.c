@@ -56,10 +56,16 @@ static const struct tg_jfield doc_fields[] = {
     TG_J_MAP(struct doc, meta, 0, 2, TG_J_SKIP0),
     TG_J_RAW(struct doc, raw, 64, TG_J_OPT),
     TG_J_STR(struct doc, note, 0, 16, TG_J_OPT),
-    {.name = "limit", .type = TG_JT_U64, .flags = TG_J_OPT, .off = offsetof(struct doc, limit),
-     .has_off = offsetof(struct doc, has_limit), .max = 10, .sub = {NULL}},
+    {.name = "limit",
+                                         .type = TG_JT_U64,
+                                         .flags = TG_J_OPT,
+                                         .off = offsetof(struct doc, limit),
+                                         .has_off = offsetof(struct doc, has_limit),
+                                         .max = 10,
+                                         .sub = {NULL}},
 };
-static const struct tg_jschema doc_schema = TG_J_SCHEMA(struct doc, doc_fields, TG_J_IGNORE_UNKNOWN);
+static const struct tg_jschema doc_schema =
+    TG_J_SCHEMA(struct doc, doc_fields, TG_J_IGNORE_UNKNOWN);
 
 struct skipped {
     const char *kept, *left_out;
@@ -73,7 +79,8 @@ static const struct tg_jschema skipped_schema =
     TG_J_SCHEMA(struct skipped, skipped_fields, TG_J_REFUSE_UNKNOWN);
 
 static const char full[] =
-    "{\"name\":\"r\\u00e9n\\u00e9\",\"n\":7,\"on\":true,\"when\":\"2026-01-31T12:00:00Z\",\"id\":\"AQID\","
+    "{\"name\":\"r\\u00e9n\\u00e9\",\"n\":7,\"on\":true,\"when\":\"2026-01-31T12:00:00Z\",\"id\":"
+    "\"AQID\","
     "\"digest\":\"beef\",\"blob\":\"_w\",\"colour\":\"green\",\"in\":{\"path\":\"a\",\"size\":0},"
     "\"files\":[{\"path\":\"x\",\"size\":9007199254740991},{\"path\":\"y\",\"size\":1}],"
     "\"tags\":[\"p\",\"q\"],\"meta\":{\"k\":\"v\"},\"raw\":{\"z\":[1,2]},\"limit\":0}";
@@ -146,38 +153,38 @@ static void refuse(const char *from, const char *to, const char *says)
 static void wrong_values_are_named_with_their_path(void **state)
 {
     static const char *const rows[][3] = {
-        {"\"n\":7", "\"n\":0", "doc.n: 0 is not in 1 to 100"},
-        {"\"n\":7", "\"n\":\"7\"", "doc.n: must be an integer"},
-        {"\"n\":7", "\"n\":7.0", "without sign"},
-        {"\"n\":7", "\"n\":-7", "without sign"},
-        {"\"n\":7", "\"n\":7e0", "without sign"},
-        {"\"n\":7", "\"n\":007", "leading zero"},
-        {"\"n\":7", "\"n\":9007199254740992", "above 2^53-1"},
-        {"\"n\":7", "\"n\":99999999999999999999999999", "above 2^53-1"},
-        {"\"n\":7", "\"n\":null", "doc.n"},
-        {"\"n\":7,", "", "doc.n: is missing"},
-        {"\"on\":true", "\"on\":1", "doc.on"},
-        {"\"name\":\"r", "\"name\":\"0123456789abcdef", "doc.name: string of"},
-        {"12:00:00Z", "12:00:00", "doc.when"},
-        {"\"AQID\"", "\"AQIDBA\"", "doc.id: must be 3 bytes"},
-        {"\"AQID\"", "\"AQI=\"", "doc.id"},
-        {"beef", "BEEF", "doc.digest"},
-        {"\"_w\"", "\"_x\"", "doc.blob"},
-        {"\"_w\"", "\"AAAAAAAAAAAA\"", "doc.blob"},
-        {"green", "blue", "doc.colour: 'blue'"},
-        {"\"path\":\"y\"", "\"path\":\"\"", "doc.files[1].path"},
-        {"\"path\":\"a\"", "\"path\":\"a\",\"more\":1", "doc.in.more: is not a known field"},
-        {"[\"p\",\"q\"]", "[\"p\",3]", "doc.tags[1]"},
-        {"[\"p\",\"q\"]", "[\"p\",\"q\",\"r\",\"s\"]", "doc.tags: 4 entries"},
-        {"{\"k\":\"v\"}", "{\"k\":1}", "doc.meta.k"},
-        {"{\"name\"", "[{\"name\"", "doc"},
-        {"\"on\":true", "\"on\":true,\"on\":true", "duplicate"},
-        {"\"on\":true", "\"on\":true,\"o\\u006e\":true", "duplicate"},
-        {"\"p\"", "\"\\u0000\"", "doc"},
-        {"\"p\"", "\"\\ud800\"", "doc"},
-        {"\"p\"", "\"\xed\xa0\x80\"", "doc"},
-        {"\"p\"", "\"\xff\"", "doc"},
-        {"{\"z\":[1,2]}", "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]", "deeper than 16"},
+        {"\"n\":7",        "\"n\":0",                           "doc.n: 0 is not in 1 to 100"      },
+        {"\"n\":7",        "\"n\":\"7\"",                       "doc.n: must be an integer"        },
+        {"\"n\":7",        "\"n\":7.0",                         "without sign"                     },
+        {"\"n\":7",        "\"n\":-7",                          "without sign"                     },
+        {"\"n\":7",        "\"n\":7e0",                         "without sign"                     },
+        {"\"n\":7",        "\"n\":007",                         "leading zero"                     },
+        {"\"n\":7",        "\"n\":9007199254740992",            "above 2^53-1"                     },
+        {"\"n\":7",        "\"n\":99999999999999999999999999",  "above 2^53-1"                     },
+        {"\"n\":7",        "\"n\":null",                        "doc.n"                            },
+        {"\"n\":7,",       "",                                  "doc.n: is missing"                },
+        {"\"on\":true",    "\"on\":1",                          "doc.on"                           },
+        {"\"name\":\"r",   "\"name\":\"0123456789abcdef",       "doc.name: string of"              },
+        {"12:00:00Z",      "12:00:00",                          "doc.when"                         },
+        {"\"AQID\"",       "\"AQIDBA\"",                        "doc.id: must be 3 bytes"          },
+        {"\"AQID\"",       "\"AQI=\"",                          "doc.id"                           },
+        {"beef",           "BEEF",                              "doc.digest"                       },
+        {"\"_w\"",         "\"_x\"",                            "doc.blob"                         },
+        {"\"_w\"",         "\"AAAAAAAAAAAA\"",                  "doc.blob"                         },
+        {"green",          "blue",                              "doc.colour: 'blue'"               },
+        {"\"path\":\"y\"", "\"path\":\"\"",                     "doc.files[1].path"                },
+        {"\"path\":\"a\"", "\"path\":\"a\",\"more\":1",         "doc.in.more: is not a known field"},
+        {"[\"p\",\"q\"]",  "[\"p\",3]",                         "doc.tags[1]"                      },
+        {"[\"p\",\"q\"]",  "[\"p\",\"q\",\"r\",\"s\"]",         "doc.tags: 4 entries"              },
+        {"{\"k\":\"v\"}",  "{\"k\":1}",                         "doc.meta.k"                       },
+        {"{\"name\"",      "[{\"name\"",                        "doc"                              },
+        {"\"on\":true",    "\"on\":true,\"on\":true",           "duplicate"                        },
+        {"\"on\":true",    "\"on\":true,\"o\\u006e\":true",     "duplicate"                        },
+        {"\"p\"",          "\"\\u0000\"",                       "doc"                              },
+        {"\"p\"",          "\"\\ud800\"",                       "doc"                              },
+        {"\"p\"",          "\"\xed\xa0\x80\"",                  "doc"                              },
+        {"\"p\"",          "\"\xff\"",                          "doc"                              },
+        {"{\"z\":[1,2]}",  "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]", "deeper than 16"                   },
     };
 
     (void)state;
@@ -187,9 +194,10 @@ static void wrong_values_are_named_with_their_path(void **state)
 
 static void texts_that_are_not_one_object_are_refused(void **state)
 {
-    static const char *const bad[] = {"",      " ",     "[]",      "1",     "\"a\"", "null",
-                                      "{} {}", "{}x",   "{",       "{\"a",  "\xef\xbb\xbf{}",
-                                      "{,}",   "{a:1}", "{\"a\":}", "{'a':1}"};
+    static const char *const bad[] = {
+        "",      " ",        "[]",     "1",    "\"a\"",          "null",
+        "{} {}", "{}x",      "{",      "{\"a", "\xef\xbb\xbf{}", "{,}",
+        "{a:1}", "{\"a\":}", "{'a':1}"};
 
     (void)state;
     for (size_t i = 0; i < TG_ARRAY_LEN(bad); i++)

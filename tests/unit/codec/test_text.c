@@ -9,9 +9,16 @@ static struct tg_err err;
 /* RFC 4648 §10, without the padding. */
 static void base64url_published_vectors(void **state)
 {
-    static const char *const rows[][2] = {{"", ""},           {"f", "Zg"},         {"fo", "Zm8"},
-                                          {"foo", "Zm9v"},    {"foob", "Zm9vYg"},  {"fooba", "Zm9vYmE"},
-                                          {"foobar", "Zm9vYmFy"}, {"\xfb\xff\xfe", "-__-"}};
+    static const char *const rows[][2] = {
+        {"",             ""        },
+        {"f",            "Zg"      },
+        {"fo",           "Zm8"     },
+        {"foo",          "Zm9v"    },
+        {"foob",         "Zm9vYg"  },
+        {"fooba",        "Zm9vYmE" },
+        {"foobar",       "Zm9vYmFy"},
+        {"\xfb\xff\xfe", "-__-"    }
+    };
 
     (void)state;
     for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
@@ -30,8 +37,9 @@ static void base64url_published_vectors(void **state)
 
 static void base64url_has_one_form(void **state)
 {
-    static const char *const bad[] = {"Z", "Zg=", "Zg==", "Zh", "Zm9", "Zm8=", "Zm 9v", "Zm9v\n",
-                                      "+__-", "/__-", "Zm9vY", "Zm9v\xc3\xa9xx", "Zn", "Zm!v"};
+    static const char *const bad[] = {
+        "Z",    "Zg=",   "Zg==",           "Zh", "Zm9", "Zm8=", "Zm 9v", "Zm9v\n", "+__-",
+        "/__-", "Zm9vY", "Zm9v\xc3\xa9xx", "Zn", "Zm!v"};
     uint8_t out[64];
     size_t n = 42;
 
@@ -96,10 +104,13 @@ static void pem_blocks_one_after_the_other(void **state)
 
 static void pem_garbage_is_refused(void **state)
 {
-    static const char *const bad[] = {
-        "x", "-----BEGIN A-----", "-----BEGIN A-----\nAA\n-----END B-----\n",
-        "-----BEGIN A----\nAA\n-----END A-----\n", "-----END A-----\n", "-----BEGIN A-----\nAA\n-----END A",
-        "hello\n-----BEGIN A-----\nAA\n-----END A-----\n"};
+    static const char *const bad[] = {"x",
+                                      "-----BEGIN A-----",
+                                      "-----BEGIN A-----\nAA\n-----END B-----\n",
+                                      "-----BEGIN A----\nAA\n-----END A-----\n",
+                                      "-----END A-----\n",
+                                      "-----BEGIN A-----\nAA\n-----END A",
+                                      "hello\n-----BEGIN A-----\nAA\n-----END A-----\n"};
 
     (void)state;
     for (size_t i = 0; i < TG_ARRAY_LEN(bad); i++) {

@@ -183,7 +183,8 @@ static void requests_must_be_whole_and_signed(void **state)
     for (size_t i = 36; i < n - 34; i++) {
         uint8_t was = csr.data[i];
 
-        /* The last character before padding has bits that mean nothing; libcrypto lets them pass. */
+        /* The last character before padding has bits that mean nothing; libcrypto lets them pass.
+         */
         if (was == '\n' || was == '=' || csr.data[i + 1] == '=')
             continue;
         csr.data[i] = was == 'A' ? 'B' : 'A';

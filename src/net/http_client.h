@@ -18,11 +18,11 @@
 struct tg_http_client;
 
 struct tg_http_client_opts {
-    const char *base_url;    /* "https://host:8443"; no path, no user; plain "http://…" on loopback */
-    const char *unix_socket; /* NULL, or connect here whatever base_url says */
-    struct tg_bytes ca_pem;  /* the only roots trusted; empty: */
-    const char *ca_file;     /*   from this file; NULL too: https is refused, unless */
-    bool system_ca;          /*   the system's roots are asked for */
+    const char *base_url; /* "https://host:8443"; no path, no user; plain "http://…" on loopback */
+    const char *unix_socket;           /* NULL, or connect here whatever base_url says */
+    struct tg_bytes ca_pem;            /* the only roots trusted; empty: */
+    const char *ca_file;               /*   from this file; NULL too: https is refused, unless */
+    bool system_ca;                    /*   the system's roots are asked for */
     struct tg_bytes cert_pem, key_pem; /* client certificate and key; empty: */
     const char *cert_file, *key_file;  /*   from these files; NULL: none */
     const char *bearer;                /* Authorization: Bearer; NULL: none */

@@ -31,6 +31,7 @@
 
 struct thread {
     struct tg_worker worker;
+    const char *host; /* the address its listener is bound to */
     pthread_t id;
     bool started;
     int fd;   /* the listening socket, this thread's copy */
@@ -81,10 +82,23 @@ static enum tg_rc bind_one(struct bound *b, struct tg_err *err)
     return tg_listen_tcp(b->host, (uint16_t)port, &b->fd, &b->port, err);
 }
 
+static bool is_wildcard(const char *host)
+{
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+/* What clients are told: the first --name, or the address bound. Nobody can connect to "any
+ * address". */
 static char *url_of(const struct tg_platform *p, const struct bound *b)
 {
     const char *host = p->config->names.n != 0 ? p->config->names.v[0] : b->host;
 
+    if (is_wildcard(host)) {
+        tg_log(TG_LOG_WARN, "platform.name",
+               "listen=%s hint=give --name so that clients are told an address they can reach",
+               b->spec);
+        host = "localhost";
+    }
     return strchr(host, ':') != NULL ? tg_asprintf("https://[%s]:%u", host, b->port)
                                      : tg_asprintf("https://%s:%u", host, b->port);
 }
@@ -133,19 +147,31 @@ static enum tg_rc write_endpoints(const struct tg_platform *p, const struct boun
 
 /* ---- threads ---- */
 
-static enum tg_rc make_tls(const struct tg_platform *p, unsigned listener, struct tg_tls_pair *pair,
+static void add_name(struct tg_opt_list *names, const char **v, const char *name)
+{
+    for (size_t i = 0; i < names->n; i++)
+        if (strcmp(v[i], name) == 0)
+            return;
+    if (names->n < NAMES_MAX)
+        v[names->n++] = name;
+}
+
+static enum tg_rc make_tls(const struct thread *t, struct tg_tls_pair *pair,
                            struct tg_tls_opts *tls, struct tg_err *err)
 {
+    const struct tg_platform *p = t->worker.p;
     const char *v[NAMES_MAX] = {"localhost", "127.0.0.1", "::1"};
     struct tg_opt_list names = {v, 3};
 
-    for (size_t i = 0; i < p->config->names.n && names.n < NAMES_MAX; i++)
-        v[names.n++] = p->config->names.v[i];
+    if (!is_wildcard(t->host))
+        add_name(&names, v, t->host);
+    for (size_t i = 0; i < p->config->names.n; i++)
+        add_name(&names, v, p->config->names.v[i]);
     TG_TRY(tg_keys_server_cert(p->keys, &names, tg_clock_now(), pair, err));
     tls->cert_pem = tg_buf_view(&pair->cert);
     tls->key_pem = tg_buf_view(&pair->key);
-    tls->client_ca =
-        listener == TG_LISTEN_DEVICES ? tg_buf_view(&p->keys->device_ca_pem) : TG_BYTES_NONE;
+    tls->client_ca = t->worker.listener == TG_LISTEN_DEVICES ? tg_buf_view(&p->keys->device_ca_pem)
+                                                             : TG_BYTES_NONE;
     return TG_OK;
 }
 
@@ -156,7 +182,7 @@ static void on_cert(void *arg)
     struct tg_tls_opts tls;
     struct tg_err err = TG_ERR_INIT;
 
-    if (make_tls(t->worker.p, t->worker.listener, &pair, &tls, &err) != TG_OK ||
+    if (make_tls(t, &pair, &tls, &err) != TG_OK ||
         tg_http_server_retls(t->server, &tls, &err) != TG_OK)
         tg_log_err("platform.certificate", &err);
 }
@@ -208,7 +234,7 @@ static enum tg_rc prepare(struct thread *t, struct tg_err *err)
     TG_TRY(tg_store_connect(t->worker.p->store, &t->worker.db, err));
     TG_TRY(tg_loop_new(&t->loop, err));
     TG_TRY(tg_http_server_new(t->loop, &opts, &t->server, err));
-    TG_TRY(make_tls(t->worker.p, t->worker.listener, &pair, &tls, err));
+    TG_TRY(make_tls(t, &pair, &tls, err));
     const struct tg_http_listen_opts listen = {
         .tls = &tls, .max_connections = devices ? DEVICE_CONNECTIONS : PEOPLE_CONNECTIONS};
     int fd = t->fd;
@@ -246,6 +272,7 @@ static enum tg_rc add_threads(struct service *s, const struct bound *b, struct t
         *t = (struct thread){.fd = -1, .wake = -1};
         s->n++;
         t->worker = (struct tg_worker){.p = s->p, .listener = b->listener};
+        t->host = b->host;
         t->fd = fcntl(b->fd, F_DUPFD_CLOEXEC, 3);
         if (t->fd < 0)
             return TG_FAIL_ERRNO(err, TG_E_IO, "no descriptor");

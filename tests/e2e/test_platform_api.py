@@ -294,3 +294,24 @@ def test_json_of_the_first_start(tmp_path):
     assert said["admin_token_file"] == str(p.dir / "admin.token") and said["own_key_file"] is True
     assert p.endpoints["ca"] == str(p.dir / "ca.pem")
     assert p.stop() == 0
+
+
+def test_addresses_and_names(tmp_path):
+    """Certificates name what clients are told; "any address" is no address to tell."""
+    p = tg.Platform(tmp_path / "p", "--name", "models.example")
+    p.options[1], p.options[3] = "0.0.0.0:0", "[::1]:0"
+    p.start()
+    assert p.api_url.startswith("https://models.example:") and p.device_url.startswith("https://models.example:")
+    text = tg.run(programs.openssl(), "s_client", "-connect", f"127.0.0.1:{p.endpoints['api_port']}", "-CAfile", p.ca,
+                  "-verify_return_error", "-verify_hostname", "models.example", "-brief", input="", ok=None)
+    assert "Verification: OK" in text.stdout + text.stderr
+    text = tg.run(programs.openssl(), "s_client", "-connect", f"[::1]:{p.endpoints['device_port']}", "-CAfile", p.ca,
+                  "-verify_return_error", "-verify_ip", "::1", "-brief", input="", ok=None)
+    assert "Verification: OK" in text.stdout + text.stderr
+    p.stop()
+    p = tg.Platform(tmp_path / "p")
+    p.options[1], p.options[3] = "0.0.0.0:0", "127.0.0.2:0"
+    p.start()
+    assert p.api_url.startswith("https://localhost:") and "--name" in p.log_text()
+    p.device_client().get("/healthz")  # by 127.0.0.2: in the certificate
+    p.stop()

@@ -229,6 +229,17 @@ def test_rate_limit(tmp_path):
     refused = [a for a in statuses if a.status == 429]
     assert refused and refused[0].slug == "rate" and int(refused[0].headers["Retry-After"]) >= 1
     assert statuses[0].status == 200
+    time.sleep(1.5)
+    # A refusal counts like an answer: nobody fills the audit log with them.
+    viewer = p.client(admin.post("/api/v1/tokens", {"name": "v", "role": "viewer"}).json["token"])
+    statuses = [viewer.call("POST", "/api/v1/fleets", {"name": "f"}).status for _ in range(40)]
+    assert statuses[0] == 403 and 429 in statuses and set(statuses) == {403, 429}, statuses
+    time.sleep(1.5)
+    rows = [r for r in admin.get("/api/v1/audit?action=fleet.create").json["items"] if r["outcome"] == "refused"]
+    assert len(rows) == statuses.count(403)
+    stranger = p.client("tgt_nobody")
+    statuses = [stranger.call("GET", "/api/v1/me").status for _ in range(120)]
+    assert statuses[0] == 401 and 429 in statuses and set(statuses) == {401, 429}, statuses
     p.stop()
 
 

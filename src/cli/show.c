@@ -112,16 +112,34 @@ static void show_field(struct cli_out *o, const struct cli_col *c, const struct 
     cli_out_str(o, c->field, c->label, "(see --json)");
 }
 
+/* A heading in capitals, as the label of a line. */
+static const char *line_label(const char *label, char out[64])
+{
+    size_t n = 0;
+
+    for (; label[n] != 0 && n < 63; n++) {
+        if (label[n] >= 'a' && label[n] <= 'z')
+            return label;
+        out[n] = label[n] >= 'A' && label[n] <= 'Z' ? (char)(label[n] - 'A' + 'a') : label[n];
+    }
+    out[n] = 0;
+    return out;
+}
+
 static void show_cols(struct cli_out *o, const struct tg_jschema *schema, const void *doc,
                       struct cli_cols cols)
 {
     for (size_t i = 0; i < cols.n; i++) {
         const char *at = doc;
         const struct tg_jfield *f = find(schema, cols.v[i].field, &at);
+        struct cli_col col = cols.v[i];
+        char label[64];
+        if (!o->in_table)
+            col.label = line_label(col.label, label);
         if (f != NULL)
-            show_field(o, &cols.v[i], f, at);
+            show_field(o, &col, f, at);
         else
-            cli_out_str(o, cols.v[i].field, cols.v[i].label, NULL);
+            cli_out_str(o, col.field, col.label, NULL);
     }
 }
 

@@ -103,13 +103,31 @@ static enum tg_rc files_make(const struct extraction *x, struct tg_err *err)
     return TG_OK;
 }
 
+/* Pages of zeros at both ends of a part are left out: the file already has its size, so that long
+ * stretches of them stay holes on disk. at: where the part begins in its file; moves with it. */
+static struct tg_bytes without_zeros(struct tg_bytes part, uint64_t *at)
+{
+    static const uint8_t zeros[TG_TGSP_ALIGN];
+
+    while (part.n >= sizeof(zeros) && tg_mem_eq(part.p, zeros, sizeof(zeros))) {
+        part = tg_bytes_sub(part, sizeof(zeros), part.n);
+        *at += sizeof(zeros);
+    }
+    while (part.n >= sizeof(zeros) &&
+           tg_mem_eq(tg_bytes_sub(part, part.n - sizeof(zeros), sizeof(zeros)).p, zeros,
+                     sizeof(zeros)))
+        part.n -= sizeof(zeros);
+    return part;
+}
+
 static enum tg_rc part_write(const struct extraction *x, const struct tg_tgsp_file *f,
                              struct tg_bytes part, uint64_t at, struct tg_err *err)
 {
     TG_AUTO(tg_fd_closep) int fd = tg_open_beneath(x->dirfd, f->path, O_WRONLY, 0);
     if (fd < 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "%s/%s", x->tmp, f->path);
-    return tg_fd_pwrite(fd, f->path, part.p, part.n, at, err);
+    part = without_zeros(part, &at);
+    return part.n == 0 ? TG_OK : tg_fd_pwrite(fd, f->path, part.p, part.n, at, err);
 }
 
 /* The first file that ends after off. */

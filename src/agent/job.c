@@ -101,16 +101,27 @@ static void fetch_drop(struct tg_jobs *j)
     j->fetch = NULL;
 }
 
+static bool blames_the_input(enum tg_rc rc)
+{
+    return rc != TG_OK && rc != TG_E_NOMEM && rc != TG_E_IO && rc != TG_E_INTERNAL;
+}
+
+/* A good grant in the cache is never overwritten by one that is not. */
 static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
 {
     char path[TG_STATE_PATH_MAX];
     struct tg_buf text = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
     tg_state_grant(job->state, job->pkg.h, path);
     enum tg_rc rc = tg_device_grant(&j->device, job->pkg.h, &text, err);
+    if (rc != TG_OK) {
+        tg_err_wrap(err, "grant");
+    } else {
+        rc = tg_policy_grant(job->state, &job->pkg, tg_buf_view(&text), tg_clock_now(), err);
+        job->refused = blames_the_input(rc);
+        job->local = rc != TG_OK;
+    }
     if (rc == TG_OK)
         rc = tg_file_write(path, tg_buf_view(&text), 0600, true, err);
-    else
-        tg_err_wrap(err, "grant");
     tg_buf_done(&text);
     return rc;
 }
@@ -126,7 +137,7 @@ static TG_RC fetch_end(struct tg_jobs *j, struct tg_job *job, struct tg_err *err
     enum tg_rc rc =
         tg_policy_admit(job->state, job->settings, path, &job->pkg, tg_clock_now(), err);
     if (rc != TG_OK) {
-        job->refused = rc != TG_E_NOMEM && rc != TG_E_IO && rc != TG_E_INTERNAL;
+        job->refused = blames_the_input(rc);
         job->local = true;
         return rc;
     }

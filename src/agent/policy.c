@@ -7,6 +7,8 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "crypto/keyfile.h"
+#include "tgsp/grant.h"
 #include "tgsp/package.h"
 
 static TG_RC read_file(const char *path, size_t max, struct tg_buf *buf, struct tg_err *err)
@@ -166,6 +168,26 @@ TG_RC tg_policy_still_trusted(const struct tg_state *s, const struct tg_held *pk
     TG_TRY(tg_policy_trust_load(s, &trust, err));
     tg_state_package(s, pkg->h, path);
     return open_verified(&o, path, trust, pkg, err);
+}
+
+TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struct tg_bytes text,
+                      int64_t now, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;
+    TG_AUTO(tg_grant_freep) struct tg_grant *g = NULL;
+    TG_AUTO(tg_kem_pk_freep) struct tg_kem_pk *own = NULL;
+    TG_TRY(tg_policy_trust_load(s, &trust, err));
+    TG_TRY(tg_state_path(s, path, err, "kem.pub"));
+    TG_TRY(tg_kem_pk_load_file(path, &own, err));
+    TG_TRY(tg_grant_decode(text, "grant", &g, err));
+    TG_TRY(tg_grant_verify(g, trust, now, err));
+    const struct tg_grant_fields *f = tg_grant_fields_get(g);
+    if (!tg_mem_eq(f->header_sha256, pkg->h, sizeof pkg->h))
+        return TG_FAIL(err, TG_E_DENIED, "grant: it is for another package");
+    if (!tg_mem_eq(f->recipient.id, tg_kem_pk_id(own), TG_KEM_ID_LEN))
+        return TG_FAIL(err, TG_E_NOTFORKEY, "grant: it is for another device's key");
+    return TG_OK;
 }
 
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err)

@@ -38,6 +38,11 @@ TG_RC tg_policy_admit(const struct tg_state *s, const struct tg_settings *set, c
 TG_RC tg_policy_still_trusted(const struct tg_state *s, const struct tg_held *pkg,
                               struct tg_err *err);
 
+/* Is this a grant of the package for this device, by a granter of the trust store, and valid now?
+ * Whether its block opens, only the worker can tell. */
+TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struct tg_bytes text,
+                      int64_t now, struct tg_err *err);
+
 /* The package became healthy: write that into the rollback record, durably. */
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err);
 

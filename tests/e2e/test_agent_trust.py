@@ -199,6 +199,28 @@ def test_stolen_platform(running, stranger, tmp_path):
         thief.stop()
 
 
+def test_a_bad_grant_does_not_replace_a_good_one(running):
+    """Whoever can change the platform's database cannot spoil what a device has: after a restart it still opens its package."""
+    world, a = running
+    h = world.api.get("/api/v1/packages").json["items"][0]["header_sha256"]
+    good = (a.state / "grants" / f"{h}.tgrant").read_bytes()
+    with sqlite3.connect(world.platform.dir / "platform.db") as db:
+        forged = bytearray(good)
+        forged[len(forged) // 2] ^= 1
+        assert db.execute("UPDATE grants SET document = ?", (bytes(forged),)).rowcount == 1
+    d = world.deploy(h)
+    a.poke()
+    world.wait_update(d, a.id, "running")
+    fetched = lambda: len(world.api.get("/api/v1/audit?action=grant.fetch").json["items"]) >= 2  # noqa: E731
+    tg.wait_for("the grant was fetched again", fetched)
+    time.sleep(0.5)
+    assert (a.state / "grants" / f"{h}.tgrant").read_bytes() == good
+    a.kill()
+    a.start()
+    a.wait_serving("1")
+    assert a.serves(1)
+
+
 def test_other_platform_key_is_not_believed(world, tmp_path):
     """A platform that signs with a key the operator did not pin: nothing it deploys is taken."""
     a = world.agent()

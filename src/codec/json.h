@@ -28,6 +28,7 @@
 #include "base/mem.h"
 
 #define TG_JSON_DEPTH_MAX 16
+#define TG_JSON_MARKS_MAX (1U << 20) /* of the characters { [ , : outside strings */
 #define TG_JSON_INT_MAX ((UINT64_C(1) << 53) - 1)
 
 enum tg_jtype {

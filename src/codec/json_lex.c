@@ -1,6 +1,7 @@
-/* The lexical rules that jansson does not hold to by itself: depth, and numbers that are plain
- * non-negative integers up to 2^53-1. A cheap scan before the parser sees the text, so neither a
- * depth bomb nor a number whose value would be rounded ever reaches it. */
+/* The lexical rules that jansson does not hold to by itself: depth, how many values there are, and
+ * numbers that are plain non-negative integers up to 2^53-1. A cheap scan before the parser sees the
+ * text, so neither a depth bomb, nor a text that is small but huge in memory, nor a number whose value
+ * would be rounded ever reaches it. */
 
 #include <inttypes.h>
 #include <string.h>
@@ -11,6 +12,7 @@ struct scan {
     struct tg_bytes text;
     size_t i;
     unsigned depth;
+    unsigned marks; /* { [ , : so far: at least one for each value */
     const char *what;
 };
 
@@ -68,6 +70,8 @@ static enum tg_rc scan_one(struct scan *s, struct tg_err *err)
         return skip_string(s, err);
     if (c == '-' || (c >= '0' && c <= '9'))
         return number(s, err);
+    if ((c == '{' || c == '[' || c == ',' || c == ':') && ++s->marks > TG_JSON_MARKS_MAX)
+        return bad(s, s->i, "more values than a document may have", err);
     if (c == '{' || c == '[') {
         if (++s->depth > TG_JSON_DEPTH_MAX)
             return bad(s, s->i, "nested deeper than 16", err);

@@ -221,6 +221,8 @@ def strict_json(raw, what):
             need(not re.search("[\ud800-\udfff]", v), "FORMAT", f"{what}: lone surrogate")
 
     need(not raw.startswith(b"\xef\xbb\xbf"), "FORMAT", f"{what}: byte order mark")
+    marks = re.sub(rb'"(?:\\.|[^"\\])*"', b"", raw, flags=re.S)
+    need(len(re.findall(rb"[{\[,:]", marks)) <= 2**20, "FORMAT", f"{what}: too many values")
     try:
         v = json.loads(raw.decode("utf-8", "strict"), object_pairs_hook=no_duplicates,
                        parse_int=integer, parse_float=refuse, parse_constant=refuse)

@@ -206,6 +206,24 @@ static void texts_that_are_not_one_object_are_refused(void **state)
     assert_ok(tg_json_check(tg_bytes_str(" {\"a\":[{}, \"\\\"[[\"]}\n"), "text", &err));
 }
 
+/* Small on disk, huge in memory. */
+static void a_bomb_of_values_is_stopped_before_the_parser(void **state)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(8 << 20);
+
+    (void)state;
+    assert_int_equal(tg_buf_str(&b, "{\"a\":[0"), TG_OK);
+    for (unsigned i = 4; i < TG_JSON_MARKS_MAX; i++)
+        assert_int_equal(tg_buf_str(&b, ",0"), TG_OK);
+    size_t most = b.n;
+    assert_int_equal(tg_buf_str(&b, ",\",,,,\"]}"), TG_OK); /* those inside a string do not count */
+    assert_int_equal(tg_json_check(tg_buf_view(&b), "bomb", &err), TG_OK);
+    b.n = most;
+    assert_int_equal(tg_buf_str(&b, ",0,0]}"), TG_OK);
+    assert_int_equal(tg_json_check(tg_buf_view(&b), "bomb", &err), TG_E_FORMAT);
+    assert_non_null(strstr(err.msg, "more values than a document may have"));
+}
+
 static void a_depth_bomb_is_stopped_before_the_parser(void **state)
 {
     static char bomb[1 << 20];
@@ -336,6 +354,7 @@ int main(void)
         cmocka_unit_test(wrong_values_are_named_with_their_path),
         cmocka_unit_test(texts_that_are_not_one_object_are_refused),
         cmocka_unit_test(a_depth_bomb_is_stopped_before_the_parser),
+        cmocka_unit_test(a_bomb_of_values_is_stopped_before_the_parser),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(a_full_arena_or_failed_allocation_is_said),
         cmocka_unit_test(encoding_checks_its_own_limits),

@@ -261,6 +261,7 @@ static void begin(struct tg_daemon *d, const struct tg_directive *dir)
         d->journal.set = false;
         return;
     }
+    d->install.fresh = true;
     tg_install_event(d, TG_INE_OFFER);
 }
 
@@ -323,6 +324,7 @@ void tg_install_resume(struct tg_daemon *d)
     switch (d->journal.step) {
     case TG_STEP_ACCEPTED:
         d->install.grant = true; /* ask; the next check-in says whether there is one */
+        d->install.fresh = true;
         tg_install_event(d, TG_INE_OFFER);
         return;
     case TG_STEP_FETCHED:

@@ -42,6 +42,7 @@ struct tg_install {
     uint64_t wake_ms;
     bool fetch;                /* the network thread should fetch */
     bool grant;                /* with a grant */
+    bool fresh;                /* nothing of this offer was asked for yet in this run */
     uint64_t have;             /* bytes */
     enum tg_worker_phase told; /* phase last reported */
     struct tg_why why;

@@ -59,6 +59,8 @@ static void start_fetch(struct tg_daemon *d, struct tg_job *job)
     job->kind = TG_JOB_FETCH;
     job->pkg = d->journal.pkg;
     job->grant = d->install.grant;
+    job->fresh = d->install.fresh;
+    d->install.fresh = false;
     tg_state_package(&d->state, job->pkg.h, path);
     job->present = d->install.have == 0 && tg_state_has(path);
 }

@@ -152,7 +152,7 @@ static TG_RC fetch_end(struct tg_jobs *j, struct tg_job *job, struct tg_err *err
 
 static TG_RC fetch_more(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
 {
-    bool same = j->fetch && tg_mem_eq(j->fetching.h, job->pkg.h, 32) &&
+    bool same = !job->fresh && j->fetch && tg_mem_eq(j->fetching.h, job->pkg.h, 32) &&
                 tg_mem_eq(j->fetching.blob, job->pkg.blob, 32);
     if (!same) {
         fetch_drop(j);

@@ -38,6 +38,7 @@ struct tg_job {
     const struct tg_settings *settings; /* likewise */
     struct tg_held pkg;           /* FETCH, GRANT; CHECKIN: what serves. out: FETCH fills in */
     bool grant;                   /* FETCH: get the grant, too */
+    bool fresh;                   /* FETCH: the first slice of a new offer: look at the disk anew */
     bool present;                 /* FETCH: the file is here already and was checked once */
     bool separation;              /* CHECKIN */
     char status[TG_REASON_TEXT];  /* CHECKIN: one line for people */

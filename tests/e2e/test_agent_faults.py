@@ -345,6 +345,22 @@ def test_cancelled_while_it_downloads(proxied):
     assert a.serves(1)
 
 
+def test_cancelled_and_deployed_again(proxied):
+    """The same package again, after its half-done download was thrown away: it is fetched once more, in one go."""
+    world, proxy, a = proxied
+    h, one = world.ship(1, files=big(world))
+    proxy.cut_after = 100_000
+    a.start()
+    part = a.state / "packages" / f"{h}.part"
+    tg.wait_for("a download", part.exists)
+    world.api.delete(f"/api/v1/deployments/{one}", expect=200)
+    tg.wait_for("the part's removal", lambda: a.poke() or not part.exists(), deadline=60, every=0.5)
+    proxy.cut_after, before = None, proxy.bytes
+    two = world.deploy(h)
+    world.wait_update(two, a.id, "running", deadline=60)
+    assert proxy.bytes - before < 6_000_000 * 1.3, "it was fetched twice"
+
+
 def test_newer_deployment_overtakes(proxied):
     world, proxy, a = proxied
     h, one = world.ship(1, files=big(world))

@@ -70,7 +70,10 @@ class World:
 
     def deploy(self, h, device=None, **more):
         where = {"device": device} if device else {"fleet": "robots"}
-        return self.api.post("/api/v1/deployments", {"package": h, **where, **more}).json["id"]
+        made = self.api.post("/api/v1/deployments", {"package": h, **where, **more}).json["id"]
+        for a in self.agents:
+            a.poke()
+        return made
 
     def ship(self, model=1, device=None, allow_rollback=False, **options):
         """Build, publish, deploy: (H, deployment id)."""
@@ -176,8 +179,13 @@ class Agent:
         return self.process.wait(deadline)
 
     def poke(self):
-        """Check in now."""
-        self.process.send_signal(signal.SIGHUP)
+        """Check in now, if it runs (before it has set itself up SIGHUP would end it)."""
+        try:
+            ready = json.loads((self.state / "status.json").read_text())["pid"] == self.process.pid
+        except (OSError, ValueError, AttributeError):
+            return
+        if ready and self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
 
     def kill(self):
         self.process.kill()

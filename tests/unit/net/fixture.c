@@ -82,8 +82,7 @@ static void drained(void *arg, bool clean)
 }
 
 struct drain_command {
-    char what;
-    uint32_t idle_ms, deadline_ms;
+    uint32_t what, idle_ms, deadline_ms; /* no padding: it goes through a pipe */
 };
 
 static struct tg_tls_opts tls_of(const struct fx *fx, const struct fx_cert *cert);

@@ -130,27 +130,13 @@ static enum tg_rc part_write(const struct extraction *x, const struct tg_tgsp_fi
     return part.n == 0 ? TG_OK : tg_fd_pwrite(fd, f->path, part.p, part.n, at, err);
 }
 
-/* The first file that ends after off. */
-static size_t first_file(const struct tg_tgsp_file *v, size_t n, uint64_t off)
-{
-    size_t lo = 0, hi = n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (v[mid].offset + v[mid].size <= off)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
 static enum tg_rc chunk_write(const struct extraction *x, uint64_t off, struct tg_bytes plain,
                               struct tg_err *err)
 {
     const struct tg_tgsp_file *v = x->p->manifest.files.items;
     size_t n = x->p->manifest.files.n;
     uint64_t end = off + plain.n;
-    for (size_t i = first_file(v, n, off); i < n && v[i].offset < end; i++) {
+    for (size_t i = tg_tgsp_file_after(v, n, off); i < n && v[i].offset < end; i++) {
         uint64_t from = v[i].offset > off ? v[i].offset : off;
         uint64_t to = v[i].offset + v[i].size < end ? v[i].offset + v[i].size : end;
         if (to <= from || tg_tgsp_path_reserved(v[i].path))

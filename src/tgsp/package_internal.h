@@ -44,5 +44,8 @@ struct tg_tgsp {
 /* @retval TG_E_STATE the package is not that far */
 TG_RC tg_tgsp_need(const struct tg_tgsp *p, enum tg_tgsp_stage stage, struct tg_err *err);
 const struct tg_tgsp_keys *tg_tgsp_keys_get(const struct tg_tgsp *p);
+/* The first of n files, which ascend, whose end is after off; n: none. Gaps are before it and
+ * behind it. */
+size_t tg_tgsp_file_after(const struct tg_tgsp_file *v, size_t n, uint64_t off);
 
 #endif

@@ -101,8 +101,7 @@ static bool all_zero(struct tg_bytes b)
     return sum == 0;
 }
 
-/* The first file whose end is after off: gaps are before it and behind it. */
-static size_t file_after(const struct tg_tgsp_file *v, size_t n, uint64_t off)
+size_t tg_tgsp_file_after(const struct tg_tgsp_file *v, size_t n, uint64_t off)
 {
     size_t lo = 0, hi = n;
     while (lo < hi) {
@@ -119,7 +118,7 @@ enum tg_rc tg_tgsp_check_gaps(const struct tg_tgsp *p, uint64_t off, struct tg_b
                               struct tg_err *err)
 {
     const struct tg_tgsp_file *v = p->manifest.files.items;
-    size_t n = p->manifest.files.n, i = file_after(v, n, off);
+    size_t n = p->manifest.files.n, i = tg_tgsp_file_after(v, n, off);
     uint64_t end = off + plain.n;
     uint64_t at = off; /* everything before it is seen */
     /* i may be past the last file: then all that is left is before payload_plain_len, which is the

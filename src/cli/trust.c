@@ -181,6 +181,30 @@ static enum tg_rc load_text(const char *path, struct tg_buf *text, struct tg_tru
     return tg_trust_load(tg_buf_view(text), path, t, err);
 }
 
+/* A store can be made in steps, so this is no error. */
+static void warn_unmet(const struct tg_trust *t)
+{
+    uint64_t authors = 0, unlimited = 0;
+
+    for (size_t i = 0; i < tg_trust_count(t); i++) {
+        struct tg_trust_key k = tg_trust_at(t, i);
+        if ((k.roles & TG_ROLE_AUTHOR) == 0)
+            continue;
+        authors++;
+        unlimited += k.n_models == 0;
+    }
+    if (tg_trust_threshold(t, NULL) > authors)
+        (void)fprintf(stderr,
+                      "tensorguard trust: packages need %" PRIu64 " authors' signatures, and the "
+                      "store knows %" PRIu64 " authors: none will run until more are added\n",
+                      tg_trust_threshold(t, NULL), authors);
+    if (tg_trust_change_threshold(t) > unlimited)
+        (void)fprintf(stderr,
+                      "tensorguard trust: to change this store takes %" PRIu64 " authors who are "
+                      "not limited to models, and it knows %" PRIu64 ": nobody can change it\n",
+                      tg_trust_change_threshold(t), unlimited);
+}
+
 /* Save t as the store after `cur`, signed; says on stderr when devices will want more signatures.
  */
 static enum tg_rc save_after(const struct trust *o, const char *path, struct tg_trust *t,
@@ -204,6 +228,7 @@ static enum tg_rc save_after(const struct trust *o, const char *path, struct tg_
                       err->msg);
     else if (rc != TG_OK)
         return rc;
+    warn_unmet(t);
     return tg_file_write(out, tg_buf_view(&text), 0644, true, err);
 }
 
@@ -223,6 +248,19 @@ static void show_roles(struct cli_out *o, unsigned roles)
     cli_out_strs(o, "roles", "ROLES", v, n);
 }
 
+static void show_limits(struct cli_out *o, const struct tg_trust *t)
+{
+    cli_out_table(o, "limits", "By model");
+    for (size_t i = 0; i < tg_trust_limit_count(t); i++) {
+        struct tg_trust_limit l = tg_trust_limit_at(t, i);
+        cli_out_row(o);
+        cli_out_str(o, "model", "MODEL", l.model);
+        cli_out_u64(o, "threshold", "SIGNATURES NEEDED", tg_trust_threshold(t, l.model));
+        cli_out_u64(o, "resets", "RESETS", l.resets);
+    }
+    cli_out_table_end(o, "");
+}
+
 static void show(struct cli_out *o, const char *path, const struct tg_trust *t)
 {
     cli_out_str(o, "file", "trust store", path);
@@ -240,6 +278,8 @@ static void show(struct cli_out *o, const char *path, const struct tg_trust *t)
         cli_out_str(o, "label", "LABEL", k.label);
     }
     cli_out_table_end(o, "(no keys)");
+    if (o->json || tg_trust_limit_count(t) > 0)
+        show_limits(o, t);
 }
 
 static enum tg_rc show_file(struct cli *c, const char *path, struct tg_err *err)
@@ -275,6 +315,7 @@ static enum tg_rc run_init(struct cli *c, void *opts, const struct tg_opt_list *
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     TG_TRY(add_keys(t, o, err));
     TG_TRY(set_limits(t, o, err));
+    warn_unmet(t);
     cli_signals_catch();
     TG_TRY(tg_trust_save(t, 1, tg_clock_now(), NULL, 0, &text, err));
     TG_TRY(tg_file_write(args->v[0], tg_buf_view(&text), 0644, o->force, err));

@@ -232,6 +232,33 @@ uint64_t tg_trust_reset_count(const struct tg_trust *t, const char *model)
     return n ? n->n : 0;
 }
 
+/* The i-th of the resets whose model has no threshold; NULL: there are not so many. */
+static const struct tg_trust_number *reset_alone(const struct tg_trust *t, size_t i)
+{
+    for (size_t k = 0; k < t->resets.n; k++)
+        if (!tg_trust_number_find(&t->thresholds, t->resets.v[k].model) && i-- == 0)
+            return &t->resets.v[k];
+    return NULL;
+}
+
+size_t tg_trust_limit_count(const struct tg_trust *t)
+{
+    size_t alone = 0;
+    while (reset_alone(t, alone))
+        alone++;
+    return t->thresholds.n + alone;
+}
+
+struct tg_trust_limit tg_trust_limit_at(const struct tg_trust *t, size_t i)
+{
+    if (i >= t->thresholds.n) {
+        const struct tg_trust_number *r = reset_alone(t, i - t->thresholds.n);
+        return r ? (struct tg_trust_limit){r->model, 0, r->n} : (struct tg_trust_limit){"", 0, 0};
+    }
+    const char *model = t->thresholds.v[i].model;
+    return (struct tg_trust_limit){model, t->thresholds.v[i].n, tg_trust_reset_count(t, model)};
+}
+
 bool tg_trust_may_sign(const struct tg_trust_key *k, const char *model)
 {
     if (!(k->roles & TG_ROLE_AUTHOR))

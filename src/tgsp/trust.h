@@ -66,6 +66,16 @@ bool tg_trust_find(const struct tg_trust *t, const uint8_t key_id[TG_SIGN_ID_LEN
 uint64_t tg_trust_threshold(const struct tg_trust *t, const char *model);
 uint64_t tg_trust_change_threshold(const struct tg_trust *t);
 uint64_t tg_trust_reset_count(const struct tg_trust *t, const char *model);
+
+/* What is said of single model names: a threshold of their own (0: none), and how often their
+ * rollback record was reset. */
+struct tg_trust_limit {
+    const char *model; /* borrowed from the store */
+    uint64_t threshold, resets;
+};
+
+size_t tg_trust_limit_count(const struct tg_trust *t);
+struct tg_trust_limit tg_trust_limit_at(const struct tg_trust *t, size_t i);
 bool tg_trust_may_sign(const struct tg_trust_key *k, const char *model);
 
 /* A .tgtrust file. Load checks form, limits, distinct keys and components; it does not check the

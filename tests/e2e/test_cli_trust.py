@@ -86,6 +86,23 @@ def test_changes_are_versions_signed_by_the_store_before(people, package, tmp_pa
     assert "nothing" in r.err
 
 
+def test_limits_are_shown_and_ones_nobody_can_meet_are_told(people, tmp_path):
+    a, b, _ = people
+    store = tmp_path / "s.tgtrust"
+    r = pack.run("trust", "init", store, "--author", a.pub, "--threshold", "m=2", "--json")
+    assert r.json["limits"] == [{"model": "m", "threshold": 2, "resets": 0}]
+    assert r.err == ""
+    pack.run("trust", "add", store, "--reset", "m", "--reset", "other", "--signing-key", a.sign)
+    shown = pack.run("trust", "add", store, "--reset", "m", "--signing-key", a.sign, "--json").json
+    assert shown["limits"] == [{"model": "m", "threshold": 2, "resets": 2}, {"model": "other", "threshold": 1, "resets": 1}]
+    text = pack.run("trust", "show", store).out
+    assert "By model" in text and "other" in text
+    r = pack.run("trust", "init", store, "--author", a.pub, "--threshold", 2, "--change-threshold", 2, "--force")
+    assert "none will run" in r.err and "nobody can change it" in r.err
+    r = pack.run("trust", "init", store, "--author", a.pub, "--author", b.pub, "--threshold", 2, "--change-threshold", 2, "--force")
+    assert r.err == ""
+
+
 def test_a_change_that_needs_two(people, tmp_path):
     a, b, c = people
     store = tmp_path / "s.tgtrust"

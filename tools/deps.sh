@@ -41,7 +41,8 @@ cmd:python3                               | python3'
 needs_test='
 py:pytest                                 | python3-pytest
 py:numpy                                  | python3-numpy
-py:pytest_timeout                         | python3-pytest-timeout'
+py:pytest_timeout                         | python3-pytest-timeout
+cmd:strace                                | strace'
 needs_fuzz='
 cmd:clang                                 | clang
 glob:/usr/lib/*/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a | libclang-rt-dev'

@@ -1,7 +1,7 @@
 /* The lexical rules that jansson does not hold to by itself: depth, how many values there are, and
- * numbers that are plain non-negative integers up to 2^53-1. A cheap scan before the parser sees the
- * text, so neither a depth bomb, nor a text that is small but huge in memory, nor a number whose value
- * would be rounded ever reaches it. */
+ * numbers that are plain non-negative integers up to 2^53-1. A cheap scan before the parser sees
+ * the text, so neither a depth bomb, nor a text that is small but huge in memory, nor a number
+ * whose value would be rounded ever reaches it. */
 
 #include <inttypes.h>
 #include <string.h>

@@ -205,11 +205,21 @@ def test_a_broken_upload_goes_on_where_it_was(operator, fleet, people, tmp_path)
         p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         notes = operator.config / "uploads"
         tg.wait_for("the upload to begin", lambda: notes.is_dir() and any(n.name[0] != "." and ".tmp" not in n.name for n in notes.iterdir()))
+        p.send_signal(signal.SIGSTOP)
         upload = next(n for n in notes.iterdir() if ".tmp" not in n.name).read_text()
         client = operator.platform.client((operator.config / "token").read_text().strip())
         before = client.get(f"/api/v1/uploads/{upload}").json["received"]
-        tg.wait_for("some parts", lambda: p.poll() is not None or client.get(f"/api/v1/uploads/{upload}").json["received"] > before + 20)
+
+        def some_parts():
+            """Lets the upload go on a little and stands it still while we look: a busy machine may not outrun us."""
+            p.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+            p.send_signal(signal.SIGSTOP)
+            return p.poll() is not None or client.get(f"/api/v1/uploads/{upload}").json["received"] > before + 20
+
+        tg.wait_for("some parts", some_parts)
         p.send_signal(sig)
+        p.send_signal(signal.SIGCONT)
         _, err = p.communicate(timeout=30)
         assert p.returncode == -sig, err
     received = client.get(f"/api/v1/uploads/{upload}").json["received"]

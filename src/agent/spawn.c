@@ -140,7 +140,8 @@ _Noreturn static void child_run(const struct tg_spawn *s, int *fds, int report, 
     if (take_user(&s->user) != 0)
         child_fail(report, S_USER);
     if (s->key_at >= 0) {
-        fds[s->key_at] = openat(s->key_dir, s->key_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        fds[s->key_at] =
+            openat(s->key_dir, s->key_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         if (fds[s->key_at] < 0)
             child_fail(report, S_KEY);
         fds[s->key_at] = fcntl(fds[s->key_at], F_DUPFD_CLOEXEC, SAFE_FD);

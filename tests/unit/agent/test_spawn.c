@@ -131,6 +131,29 @@ static void test_failures_have_words(void **state)
     assert_int_equal(errno, ECHILD);
 }
 
+/* The key's folder is the worker's user's: what lies there must not hold up the agent. */
+static void test_a_pipe_for_a_key_holds_up_nobody(void **state)
+{
+    (void)state;
+    char path[TG_STATE_PATH_MAX + 16], out[64];
+    struct tg_spawn s = TG_SPAWN_INIT;
+    struct tg_state st;
+    tmp_state(&st);
+    (void)snprintf(path, sizeof path, "%s/kem.priv", st.dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    s.fds[0] = -1;
+    s.n_fds = 1;
+    s.key_at = 0;
+    s.key_dir = open(st.dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    s.key_name = "kem.priv";
+    (void)alarm(20); /* instead of for ever */
+    assert_int_equal(run(&s, "[ -p /dev/fd/3 ] && echo pipe", out, sizeof out), 0);
+    (void)alarm(0);
+    assert_string_equal(out, "pipe\n"); /* a worker refuses it: not a regular file */
+    (void)close(s.key_dir);
+    tmp_state_done(&st);
+}
+
 /* The agent is root, the worker is not: it opens its key itself, through a folder that root alone
  * may enter. */
 static void test_other_user(void **state)
@@ -234,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_only_the_numbered_descriptors),
         cmocka_unit_test(test_bare_environment_and_default_signals),
         cmocka_unit_test(test_failures_have_words),
+        cmocka_unit_test(test_a_pipe_for_a_key_holds_up_nobody),
         cmocka_unit_test(test_other_user),
         cmocka_unit_test(test_users),
         cmocka_unit_test(test_dies_with_its_parent),

@@ -37,7 +37,7 @@ analyse() {
 valgrind_units() {
     tools/build.sh "$base-test" >/dev/null || return 1
     "$meson" test -C "$base-test" --no-rebuild -t 30 --print-errorlogs \
-        --wrap "valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=$PWD/tests/valgrind.supp"
+        --wrap "$PWD/tools/tap.sh valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=$PWD/tests/valgrind.supp"
 }
 
 sanitized_programs() {

@@ -37,7 +37,7 @@ meson_part() { # meson_part NAME DIR TIMEOUT-FACTOR [MESON-OPTION]...
         results+=("$name:build-failed:meson:$dir")
         return
     fi
-    "$meson" test -C "$dir" --no-rebuild --print-errorlogs -t "$slower"
+    "$meson" test -C "$dir" --no-rebuild --print-errorlogs -t "$slower" --wrap "$root/tools/tap.sh"
     rc=$?
     results+=("$name:$rc:meson:$dir")
 }

@@ -33,15 +33,17 @@ def count_pytest(path):
 def count_meson(folder):
     """Each TAP line is a test; an executable that failed without a failing line (a crash, a leak) is one more."""
     logs = pathlib.Path(folder) / "meson-logs"
-    if not (logs / "testlog.json").exists():
+    # Meson puts the name of a --wrap program into the names of its logs.
+    listed = next((log for log in (logs / "testlog-tap.sh.json", logs / "testlog.json") if log.exists()), None)
+    if listed is None:
         return 0, 0, 0
     suites = {}
-    for suite in ElementTree.parse(logs / "testlog.junit.xml").iter("testsuite"):
+    for suite in ElementTree.parse(listed.with_suffix(".junit.xml")).iter("testsuite"):
         for case in suite.iter("testcase"):
             name = case.get("classname") if suite.get("name") == case.get("classname") else case.get("name")
             suites.setdefault(name.split(".")[-1], ElementTree.Element("suite")).append(case)
     passed = failed = skipped = 0
-    for line in (logs / "testlog.json").read_text().splitlines():
+    for line in listed.read_text().splitlines():
         test = json.loads(line)
         name = test["name"].split(" / ")[-1]
         found = cases_of(suites.pop(name, ElementTree.Element("suite")))

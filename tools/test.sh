@@ -32,7 +32,7 @@ meson_part() { # meson_part NAME DIR TIMEOUT-FACTOR [MESON-OPTION]...
     shift 3
     title "$name ($dir)"
     # What is left of an earlier run must not be counted.
-    rm -f "$dir/meson-logs/testlog.json" "$dir/meson-logs/testlog.junit.xml"
+    rm -f "$dir"/meson-logs/testlog*
     if ! tools/build.sh "$dir" "$@"; then
         results+=("$name:build-failed:meson:$dir")
         return

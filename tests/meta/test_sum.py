@@ -53,3 +53,10 @@ def test_skipped_is_not_passed(tmp_path):
     (tmp_path / "s.xml").write_text('<testsuites><testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase>'
                                     '<testcase name="c"><error/></testcase></testsuite></testsuites>')
     assert run(f"python:1:pytest:{tmp_path}/s.xml") == (1, "1 passed, 1 failed")
+
+
+def test_logs_of_wrapped_programs_are_found(tmp_path):
+    logs = meson_folder(tmp_path, GOOD, [("a", "OK")]) / "meson-logs"
+    for log in list(logs.iterdir()):
+        log.rename(logs / log.name.replace("testlog", "testlog-tap.sh"))
+    assert run(f"unit:0:meson:{tmp_path}") == (0, "2 passed, 0 failed")

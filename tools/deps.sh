@@ -43,7 +43,8 @@ py:pytest                                 | python3-pytest
 py:numpy                                  | python3-numpy
 py:pytest_timeout                         | python3-pytest-timeout
 cmd:strace                                | strace
-cmd:gdb                                   | gdb'
+cmd:gdb                                   | gdb
+cmd:clang                                 | clang'
 needs_fuzz='
 cmd:clang                                 | clang
 glob:/usr/lib/*/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a | libclang-rt-dev'

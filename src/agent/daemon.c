@@ -20,6 +20,7 @@
 #include "crypto/random.h"
 
 #define TIMER_MAX_MS 3600000
+#define STABLE_AGAIN_MS 1000
 #define ONCE_BREAKS_MAX 5 /* of the download, in a row, before --once gives up */
 
 /* ---- small things the parts share ---- */
@@ -99,6 +100,14 @@ static void prune(struct tg_daemon *d)
 
 /* ---- stopping ---- */
 
+static void end_slot(struct tg_slot *slot)
+{
+    if (slot && slot->w.serving)
+        tg_daemon_slot_drain(slot);
+    else
+        tg_daemon_slot_kill(slot); /* nobody waits for its answers */
+}
+
 static void stop(struct tg_daemon *d)
 {
     struct tg_err err = TG_ERR_INIT;
@@ -108,17 +117,13 @@ static void stop(struct tg_daemon *d)
     d->dirty = true;
     tg_log(TG_LOG_INFO, "agent.stop", "draining=true");
     if (tg_daemon_slot(d, TG_ROLE_TRIAL)) {
-        tg_daemon_slot_kill(tg_daemon_slot(d, TG_ROLE_TRIAL));
+        end_slot(tg_daemon_slot(d, TG_ROLE_TRIAL));
         if (d->journal.tries > 0)
             d->journal.tries--; /* stopped in good order: not the package's fault */
         if (tg_daemon_step(d, d->journal.step, &err) != TG_OK)
             tg_log_err("agent.journal", &err);
     }
-    struct tg_slot *slot = tg_daemon_slot(d, TG_ROLE_SERVING);
-    if (slot && slot->w.serving)
-        tg_daemon_slot_drain(slot);
-    else
-        tg_daemon_slot_kill(slot);
+    end_slot(tg_daemon_slot(d, TG_ROLE_SERVING));
     d->serve.state = TG_SV_NONE;
     d->install.state = TG_IN_IDLE;
 }
@@ -147,11 +152,28 @@ static uint64_t earliest(const struct tg_daemon *d)
         at = d->serve.wake_ms;
     if (d->serve.stable_ms && d->serve.stable_ms < at)
         at = d->serve.stable_ms;
-    for (size_t i = 0; i < TG_SLOTS; i++)
-        if (d->slots[i].role != TG_ROLE_FREE && d->slots[i].w.deadline_ms &&
-            d->slots[i].w.deadline_ms < at)
-            at = d->slots[i].w.deadline_ms;
+    for (size_t i = 0; i < TG_SLOTS; i++) {
+        const struct tg_worker *w = &d->slots[i].w;
+        if (d->slots[i].role == TG_ROLE_FREE)
+            continue;
+        if (w->deadline_ms && w->deadline_ms < at)
+            at = w->deadline_ms;
+        if (w->ping_ms && w->ping_ms < at)
+            at = w->ping_ms;
+    }
     return at;
+}
+
+/* A worker that owes an answer is not known to be well: look again when it has answered. */
+static void check_stable(struct tg_daemon *d, uint64_t now)
+{
+    const struct tg_slot *slot = tg_daemon_slot(d, TG_ROLE_SERVING);
+    if (d->serve.stable_ms == 0 || now < d->serve.stable_ms)
+        return;
+    if (slot && slot->w.deadline_ms)
+        d->serve.stable_ms = now + STABLE_AGAIN_MS;
+    else
+        tg_serve_event(d, TG_SVE_STABLE);
 }
 
 static void run_timers(struct tg_daemon *d, uint64_t now)
@@ -164,8 +186,7 @@ static void run_timers(struct tg_daemon *d, uint64_t now)
         tg_install_event(d, TG_INE_TIMER);
     if (d->serve.state == TG_SV_WAIT && now >= d->serve.wake_ms)
         tg_serve_event(d, TG_SVE_TIMER);
-    if (d->serve.stable_ms && now >= d->serve.stable_ms)
-        tg_serve_event(d, TG_SVE_STABLE);
+    check_stable(d, now);
     tg_link_next(d, now);
 }
 

@@ -46,17 +46,29 @@ static void drop(struct tg_daemon *d)
     d->prune = true;
 }
 
-/* The records are durable already (tg_install_healthy): switch over. New first, then the old. */
+/* The rollback record is durable already (tg_install_healthy). The old worker goes on until this
+ * one says that it accepts. */
+static void serve_trial(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_slot *fresh = tg_daemon_slot(d, TG_ROLE_TRIAL);
+    enum tg_rc rc = TG_E_CLOSED;
+    if (fresh)
+        rc = tg_worker_serve(&fresh->w, tg_daemon_now_ms(), &err);
+    if (rc == TG_OK)
+        return;
+    tg_daemon_why(&d->install.why, rc, err.msg);
+    tg_install_event(d, TG_INE_TRIAL_BROKE);
+}
+
+/* The records are durable already and the new worker accepts: let the old one go. */
 static void commit(struct tg_daemon *d)
 {
     struct tg_err err = TG_ERR_INIT;
     struct tg_slot *fresh = tg_daemon_slot(d, TG_ROLE_TRIAL);
     struct tg_slot *old = tg_daemon_slot(d, TG_ROLE_SERVING);
-    if (fresh) {
+    if (fresh)
         fresh->role = TG_ROLE_SERVING;
-        if (tg_worker_serve(&fresh->w, &err) != TG_OK)
-            tg_log_err("agent.worker", &err); /* it died this moment: its end will be seen to */
-    }
     if (old && old->w.serving)
         tg_daemon_slot_drain(old);
     else
@@ -129,6 +141,8 @@ static void act(struct tg_daemon *d, uint32_t actions)
     }
     if (actions & TG_ACT_FETCH)
         start_fetch(d);
+    if (actions & TG_ACT_SERVE)
+        serve_trial(d);
     if (actions & TG_ACT_ARM)
         arm(d);
     if (actions & TG_ACT_SPAWN)
@@ -159,13 +173,19 @@ void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot)
                      verifying ? TG_UPDATE_VERIFYING : TG_UPDATE_LOADING, NULL);
 }
 
-/* Write down that it runs, before it does: rollback record, then what serves. A kill between the
- * two is harmless: the record lets the package that served just before run on. */
+/* The rollback record before it serves, what serves when it does. A kill between the two, or a
+ * worker that breaks there, is harmless: the record lets the package that served just before run
+ * on. */
 static TG_RC record_healthy(struct tg_daemon *d, struct tg_err *err)
 {
     TG_TRY(tg_daemon_step(d, TG_STEP_HEALTHY, err));
     TG_TRY(tg_policy_accept(&d->state, &d->journal.pkg, err));
     tg_daemon_point(d, "recorded");
+    return TG_OK;
+}
+
+static TG_RC record_serving(struct tg_daemon *d, struct tg_err *err)
+{
     struct tg_serving next = d->serving;
     if (next.current.set && !tg_mem_eq(next.current.h, d->journal.pkg.h, 32))
         next.previous = next.current;
@@ -189,6 +209,18 @@ void tg_install_healthy(struct tg_daemon *d, struct tg_slot *slot)
         rc = record_healthy(d, &err);
     if (rc == TG_OK) {
         tg_install_event(d, TG_INE_HEALTHY);
+        return;
+    }
+    tg_daemon_why(&d->install.why, rc, err.msg);
+    tg_install_event(d, TG_INE_TRIAL_BROKE);
+}
+
+void tg_install_serving(struct tg_daemon *d)
+{
+    struct tg_err err = TG_ERR_INIT;
+    enum tg_rc rc = record_serving(d, &err);
+    if (rc == TG_OK) {
+        tg_install_event(d, TG_INE_SERVING);
         return;
     }
     tg_daemon_why(&d->install.why, rc, err.msg);
@@ -298,6 +330,8 @@ static void again(struct tg_daemon *d, const struct tg_directive *dir)
 void tg_install_directive(struct tg_daemon *d, const struct tg_directive *dir)
 {
     struct tg_err err = TG_ERR_INIT;
+    if (d->install.state == TG_IN_SWITCHING)
+        return; /* a moment from its end: the next check-in says it again */
     if (!dir) {
         if (d->install.state != TG_IN_IDLE)
             tg_install_event(d, TG_INE_WITHDRAWN);

@@ -56,6 +56,7 @@ struct tg_serve {
     uint64_t restarts;
     bool grant; /* its grant should be fetched anew */
     struct tg_why why;
+    struct tg_why last; /* why its worker was last restarted; stays while the package serves */
 };
 
 struct tg_link {
@@ -132,6 +133,7 @@ void tg_install_directive(struct tg_daemon *d, const struct tg_directive *dir);
 void tg_install_resume(struct tg_daemon *d);
 void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot);
 void tg_install_healthy(struct tg_daemon *d, struct tg_slot *slot);
+void tg_install_serving(struct tg_daemon *d);
 
 /* daemon_serve.c */
 void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev);

@@ -25,6 +25,9 @@ static void status_line(const struct tg_daemon *d, char out[TG_REASON_TEXT])
     if (d->serve.state != TG_SV_SERVING && d->serve.why.text[0])
         (void)snprintf(text, sizeof text, "%s: %s", tg_serving_state_name(d->serve.state),
                        d->serve.why.text);
+    else if (d->serve.last.text[0])
+        (void)snprintf(text, sizeof text, "serving; restarted %" PRIu64 " time%s, last because: %s",
+                       d->serve.restarts, d->serve.restarts == 1 ? "" : "s", d->serve.last.text);
     else if (d->install.state == TG_IN_FETCH_WAIT || d->install.state == TG_IN_TRIAL_WAIT)
         (void)snprintf(text, sizeof text, "%s: %s", tg_install_state_name(d->install.state),
                        d->install.why.text);

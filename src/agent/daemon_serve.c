@@ -20,7 +20,7 @@ static void start_serving(struct tg_daemon *d)
         return;
     enum tg_rc rc = tg_policy_accept(&d->state, &d->serving.current, &err);
     if (rc == TG_OK)
-        rc = tg_worker_serve(&slot->w, &err);
+        rc = tg_worker_serve(&slot->w, tg_daemon_now_ms(), &err);
     if (rc != TG_OK) {
         tg_daemon_why(&d->serve.why, rc, err.msg);
         tg_serve_event(d, TG_SVE_BROKE);
@@ -84,6 +84,7 @@ static void arm(struct tg_daemon *d)
         tg_backoff_ms(d->serve.failures, BACKOFF_MS, BACKOFF_CAP_MS, tg_daemon_random());
     d->serve.wake_ms = tg_daemon_now_ms() + pause;
     d->serve.restarts++;
+    d->serve.last = d->serve.why;
     d->serve.grant |= d->serve.why.code == TG_E_EXPIRED || d->serve.why.code == TG_E_NOTFORKEY;
     tg_log(TG_LOG_WARN, "agent.serving", "failures=%u waiting_ms=%" PRIu64 " reason=\"%s\"",
            d->serve.failures, pause, d->serve.why.text);
@@ -118,6 +119,8 @@ void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev)
     struct tg_machine_facts facts = {.failures = d->serve.failures,
                                      .can_fall_back =
                                          d->serving.previous.set && tg_state_has(path)};
+    if (ev == TG_SVE_TAKEN)
+        d->serve.last = (struct tg_why){0}; /* of another package's worker */
     d->dirty = true;
     act(d, tg_serving_step(&d->serve.state, ev, &facts));
 }

@@ -6,12 +6,15 @@
 #include "agent/daemon_internal.h"
 #include "base/log.h"
 
+#define LATE_MS 1000   /* an agent that is so late was itself stopped, or starved */
 #define LINGER_MS 5000 /* a worker that closed its channel has this long to exit */
 
 static const char *const phase_text[] = {
-    [TG_WK_NONE] = "starting",   [TG_WK_VERIFYING] = "verifying", [TG_WK_DECRYPTING] = "decrypting",
-    [TG_WK_LOADING] = "loading", [TG_WK_CHECKING] = "checking",   [TG_WK_HEALTHY] = "healthy",
-    [TG_WK_DRAINED] = "drained", [TG_WK_FAILED] = "failed",
+    [TG_WK_NONE] = "starting",         [TG_WK_VERIFYING] = "verifying",
+    [TG_WK_DECRYPTING] = "decrypting", [TG_WK_LOADING] = "loading",
+    [TG_WK_CHECKING] = "checking",     [TG_WK_HEALTHY] = "starting to serve",
+    [TG_WK_SERVING] = "serving",       [TG_WK_DRAINED] = "drained",
+    [TG_WK_FAILED] = "failed",
 };
 
 struct tg_slot *tg_daemon_slot(struct tg_daemon *d, enum tg_role role)
@@ -74,6 +77,8 @@ static void slot_phase(struct tg_slot *slot)
     }
     if (slot->role == TG_ROLE_TRIAL)
         tg_install_phase(d, slot);
+    if (slot->w.phase == TG_WK_SERVING && slot->role == TG_ROLE_TRIAL)
+        tg_install_serving(d);
     if (slot->w.phase != TG_WK_HEALTHY)
         return;
     tg_log(TG_LOG_INFO, "agent.healthy", "pid=%d model=%s version=%s ready_ms=%" PRIu64,
@@ -84,16 +89,22 @@ static void slot_phase(struct tg_slot *slot)
         tg_serve_event(d, TG_SVE_HEALTHY);
 }
 
+/* One message, and what it changes. */
+static TG_RC read_one(struct tg_slot *slot, struct tg_err *err)
+{
+    enum tg_worker_phase before = slot->w.phase;
+    TG_TRY(tg_worker_read(&slot->w, tg_daemon_now_ms(), err));
+    if (slot->w.phase != before)
+        slot_phase(slot);
+    return TG_OK;
+}
+
 static void hear(struct tg_slot *slot)
 {
     struct tg_err err = TG_ERR_INIT;
-    enum tg_rc rc = tg_worker_read(&slot->w, tg_daemon_now_ms(), &err);
-    if (rc == TG_E_AGAIN)
-        return;
-    if (rc == TG_OK) {
-        slot_phase(slot); /* level-triggered: the next message calls again */
-        return;
-    }
+    enum tg_rc rc = read_one(slot, &err);
+    if (rc == TG_E_AGAIN || rc == TG_OK)
+        return; /* level-triggered: the next message calls again */
     if (rc == TG_E_CLOSED) {
         slot_close(slot);
         if (slot->w.pid > 0)
@@ -164,36 +175,76 @@ void tg_daemon_slot_drain(struct tg_slot *slot)
         tg_daemon_slot_kill(slot);
 }
 
+/* What waits in the channel, although the process may be gone. */
+static void hear_out(struct tg_slot *slot)
+{
+    struct tg_err err = TG_ERR_INIT;
+    while (slot->role != TG_ROLE_FREE && slot->w.ctl >= 0 && slot->w.phase != TG_WK_FAILED)
+        if (read_one(slot, &err) != TG_OK)
+            return;
+}
+
 void tg_daemon_reap(struct tg_daemon *d)
 {
     for (size_t i = 0; i < TG_SLOTS; i++) {
         struct tg_slot *slot = &d->slots[i];
         if (slot->role == TG_ROLE_FREE)
             continue;
-        /* its last words first: they may wait in the channel although the process is gone */
-        while (slot->role != TG_ROLE_FREE && slot->w.ctl >= 0 && slot->w.phase != TG_WK_FAILED) {
-            struct tg_err err = TG_ERR_INIT;
-            enum tg_rc rc = tg_worker_read(&slot->w, tg_daemon_now_ms(), &err);
-            if (rc != TG_OK)
-                break;
-            slot_phase(slot);
-        }
+        hear_out(slot); /* its last words first */
         if (slot->role != TG_ROLE_FREE && tg_worker_reap(&slot->w))
             slot_failed(slot);
     }
+}
+
+static void ping(struct tg_slot *slot, uint64_t now_ms)
+{
+    struct tg_err err = TG_ERR_INIT;
+    if (tg_worker_ping(&slot->w, now_ms, &err) != TG_OK)
+        tg_log_err("agent.worker", &err); /* its end will be seen to */
+}
+
+static bool overdue(const struct tg_slot *slot, uint64_t now_ms)
+{
+    return slot->role != TG_ROLE_FREE && slot->w.deadline_ms != 0 && now_ms >= slot->w.deadline_ms;
+}
+
+static void hung(struct tg_slot *slot, uint64_t now_ms)
+{
+    struct tg_worker *w = &slot->w;
+    w->code = TG_E_TIMEOUT;
+    if (!w->reason[0] && w->serving)
+        (void)snprintf(w->reason, sizeof w->reason,
+                       "the worker hung while %s: no answer for %" PRIu64 " s; killed",
+                       phase_text[w->phase], w->timeout_ms / 1000);
+    else if (!w->reason[0])
+        (void)snprintf(w->reason, sizeof w->reason,
+                       "the worker hung while %s: no end after %" PRIu64 " s; killed",
+                       phase_text[w->phase], (now_ms - w->started_ms) / 1000);
+    slot_failed(slot);
+}
+
+/* An answer may wait unread when this process was stopped for a while; and when both were, as
+ * together with a machine or a container, the worker has not had its time. */
+static void check_deadline(struct tg_slot *slot, uint64_t now_ms)
+{
+    if (!overdue(slot, now_ms))
+        return;
+    uint64_t late = now_ms - slot->w.deadline_ms;
+    hear_out(slot);
+    if (!overdue(slot, now_ms))
+        return;
+    if (slot->w.pinged && late > LATE_MS)
+        slot->w.deadline_ms = now_ms + slot->w.timeout_ms;
+    else
+        hung(slot, now_ms);
 }
 
 void tg_daemon_deadlines(struct tg_daemon *d, uint64_t now_ms)
 {
     for (size_t i = 0; i < TG_SLOTS; i++) {
         struct tg_slot *slot = &d->slots[i];
-        if (slot->role == TG_ROLE_FREE || slot->w.deadline_ms == 0 || now_ms < slot->w.deadline_ms)
-            continue;
-        slot->w.code = TG_E_TIMEOUT;
-        if (!slot->w.reason[0])
-            (void)snprintf(slot->w.reason, sizeof slot->w.reason,
-                           "the worker hung while %s: no end after %" PRIu64 " s; killed",
-                           phase_text[slot->w.phase], (now_ms - slot->w.started_ms) / 1000);
-        slot_failed(slot);
+        check_deadline(slot, now_ms);
+        if (slot->role != TG_ROLE_FREE && slot->w.ping_ms != 0 && now_ms >= slot->w.ping_ms)
+            ping(slot, now_ms);
     }
 }

@@ -132,6 +132,7 @@ static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
     e->set.check_in_s = o->check_in_s;
     e->set.load_timeout_s = o->load_timeout_s ? o->load_timeout_s : 300;
     e->set.drain_timeout_s = o->drain_timeout_s ? o->drain_timeout_s : 30;
+    e->set.worker_timeout_s = o->worker_timeout_s ? o->worker_timeout_s : TG_WORKER_TIMEOUT_S;
     if (o->worker_user) {
         TG_TRY(tg_user_find(o->worker_user, &e->user, err));
         if (geteuid() != 0 && e->user.uid != geteuid())

@@ -21,7 +21,7 @@ struct tg_enroll_opts {
     bool tcp;
     uint64_t tcp_port;
     const char *tcp_token_file;
-    uint64_t check_in_s, load_timeout_s, drain_timeout_s;
+    uint64_t check_in_s, load_timeout_s, drain_timeout_s, worker_timeout_s;
     bool again; /* enrolled already: get a new identity, keep trust store and rollback record */
     const char *kill_at; /* fault drill, as in daemon.h: key, kem, sent, stored */
 };

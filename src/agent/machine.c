@@ -21,13 +21,18 @@ static const struct row install_rows[] = {
     {TG_IN_FETCHING,   TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_STOP_FETCH | TG_ACT_DROP},
     {TG_IN_FETCH_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_FETCHING,   TG_ACT_FETCH                   },
     {TG_IN_FETCH_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_DROP                    },
-    {TG_IN_TRIAL,      TG_INE_HEALTHY,     ALWAYS,     TG_IN_IDLE,       TG_ACT_COMMIT | TG_ACT_RESET   },
+    {TG_IN_TRIAL,      TG_INE_HEALTHY,     ALWAYS,     TG_IN_SWITCHING,  TG_ACT_SERVE                   },
     {TG_IN_TRIAL,      TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
     {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM       },
     {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
     {TG_IN_TRIAL,      TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_DROP      },
     {TG_IN_TRIAL_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_TRIAL,      TG_ACT_SPAWN                   },
     {TG_IN_TRIAL_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_DROP                    },
+ /* it may be answering already: too late to withdraw, the next check-in can */
+    {TG_IN_SWITCHING,  TG_INE_SERVING,     ALWAYS,     TG_IN_IDLE,       TG_ACT_COMMIT | TG_ACT_RESET   },
+    {TG_IN_SWITCHING,  TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
+    {TG_IN_SWITCHING,  TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM       },
+    {TG_IN_SWITCHING,  TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
 };
 
 static const struct row serving_rows[] = {
@@ -103,8 +108,8 @@ uint32_t tg_serving_step(enum tg_serving_state *state, enum tg_serving_event eve
 
 const char *tg_install_state_name(enum tg_install_state s)
 {
-    static const char *const names[TG_IN_STATES] = {"idle", "fetching", "fetch-waiting", "trying",
-                                                    "try-waiting"};
+    static const char *const names[TG_IN_STATES] = {"idle",   "fetching",    "fetch-waiting",
+                                                    "trying", "try-waiting", "switching"};
     return s < TG_IN_STATES ? names[s] : "?";
 }
 

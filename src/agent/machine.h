@@ -20,6 +20,7 @@ enum tg_install_state {
     TG_IN_FETCH_WAIT, /* the fetch broke: pause */
     TG_IN_TRIAL,      /* a worker loads the new package; the old one keeps serving */
     TG_IN_TRIAL_WAIT, /* it broke for a reason that may pass: pause */
+    TG_IN_SWITCHING,  /* it was told to serve and has not said yet that it does */
     TG_IN_STATES
 };
 
@@ -29,6 +30,7 @@ enum tg_install_event {
     TG_INE_FETCH_BROKE, /* for a reason that may pass (network, disk full, no grant yet) */
     TG_INE_REFUSED,     /* will not do, now or later: not authentic, not allowed, too old, ... */
     TG_INE_HEALTHY,     /* the worker on trial is ready */
+    TG_INE_SERVING,     /* it accepts requests */
     TG_INE_TRIAL_BROKE, /* it crashed, hung, or failed for a reason that may pass */
     TG_INE_TIMER,       /* the pause is over */
     TG_INE_WITHDRAWN,   /* the platform wants something else now */
@@ -60,12 +62,12 @@ enum tg_action {
     TG_ACT_STOP_FETCH = 1 << 1,
     TG_ACT_GIVE_UP = 1 << 2,   /* journal "failed" with the reason; report it */
     TG_ACT_DROP = 1 << 3,      /* journal "withdrawn"; remove what was fetched for it */
-    TG_ACT_COMMIT = 1 << 4,    /* rollback record, serving record, serve, drain the old, report */
+    TG_ACT_COMMIT = 1 << 4,    /* the new worker serves: drain the old, report */
     TG_ACT_FALL_BACK = 1 << 5, /* the package before becomes the one that serves; report why */
     TG_ACT_RESET = 1 << 6,     /* forget failures */
     TG_ACT_FETCH = 1 << 7,
     TG_ACT_SPAWN = 1 << 8,
-    TG_ACT_SERVE = 1 << 9, /* tell the worker to accept; record that it is healthy */
+    TG_ACT_SERVE = 1 << 9, /* tell the worker to accept */
     TG_ACT_ARM = 1 << 10   /* start the pause timer by the number of failures */
 };
 

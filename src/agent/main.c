@@ -19,7 +19,8 @@ struct args {
     const char *server, *token_file, *ca, *fleet, *platform_key, *trust_store, *state_dir, *worker,
         *worker_user, *name, *predict_socket, *socket_group, *tcp_token_file, *kill_at, *log_level;
     struct tg_opt_list trust;
-    uint64_t predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s;
+    uint64_t predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s,
+        worker_timeout_s;
     bool no_vault_grants, again, once, json;
 };
 
@@ -73,6 +74,9 @@ static const struct tg_opt enroll_opts[] = {
         "for loading a model (default 300)"),
     OPT(TG_OPT_U64, "drain-timeout", drain_timeout_s, false, "S",
         "for answering what is in flight (default 30)"),
+    OPT(TG_OPT_U64, "worker-timeout", worker_timeout_s, false, "S",
+        "a serving worker that gives no sign of life for so long is restarted (default 120); above "
+        "the longest prediction"),
     OPT(TG_OPT_FLAG, "again", again, false, NULL,
         "get a new certificate with a new token; trust store, packages and rollback record stay"),
     OPT(TG_OPT_FLAG, "json", json, false, NULL, "print the result as JSON"),
@@ -174,6 +178,7 @@ static TG_RC do_enroll(const struct args *a, struct tg_err *err)
                                .check_in_s = a->check_in_s,
                                .load_timeout_s = a->load_timeout_s,
                                .drain_timeout_s = a->drain_timeout_s,
+                               .worker_timeout_s = a->worker_timeout_s,
                                .again = a->again,
                                .kill_at = a->kill_at};
     struct tg_enrolled done = {0};

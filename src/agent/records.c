@@ -64,7 +64,7 @@ struct settings_doc {
     bool tcp;
     uint64_t tcp_port;
     uint8_t tcp_token_sha256[32];
-    uint64_t check_in_s, load_timeout_s, drain_timeout_s;
+    uint64_t check_in_s, load_timeout_s, drain_timeout_s, worker_timeout_s;
 };
 static const struct tg_jfield settings_fields[] = {
     TG_J_STR(struct settings_doc, server, 1, 512, TG_J_REQ),
@@ -80,6 +80,7 @@ static const struct tg_jfield settings_fields[] = {
     TG_J_U64(struct settings_doc, check_in_s, 0, 86400, TG_J_REQ),
     TG_J_U64(struct settings_doc, load_timeout_s, 1, 86400, TG_J_REQ),
     TG_J_U64(struct settings_doc, drain_timeout_s, 1, 86400, TG_J_REQ),
+    TG_J_U64(struct settings_doc, worker_timeout_s, 0, 86400, TG_J_OPT), /* 0: the default */
 };
 static const struct tg_jschema settings_schema =
     TG_J_SCHEMA(struct settings_doc, settings_fields, TG_J_REFUSE_UNKNOWN);
@@ -176,7 +177,9 @@ TG_RC tg_settings_load(const struct tg_state *s, struct tg_settings *out, struct
                                 .tcp_port = d.tcp_port,
                                 .check_in_s = d.check_in_s,
                                 .load_timeout_s = d.load_timeout_s,
-                                .drain_timeout_s = d.drain_timeout_s};
+                                .drain_timeout_s = d.drain_timeout_s,
+                                .worker_timeout_s =
+                                    d.worker_timeout_s ? d.worker_timeout_s : TG_WORKER_TIMEOUT_S};
     memcpy(out->tcp_token_sha256, d.tcp_token_sha256, 32);
     TG_TEXT_SET(out->server, d.server);
     TG_TEXT_SET(out->fleet, d.fleet);
@@ -201,7 +204,8 @@ TG_RC tg_settings_save(const struct tg_state *s, const struct tg_settings *in, s
                              .tcp_port = in->tcp_port,
                              .check_in_s = in->check_in_s,
                              .load_timeout_s = in->load_timeout_s,
-                             .drain_timeout_s = in->drain_timeout_s};
+                             .drain_timeout_s = in->drain_timeout_s,
+                             .worker_timeout_s = in->worker_timeout_s};
     memcpy(d.tcp_token_sha256, in->tcp_token_sha256, 32);
     return save(s, "agent.json", &settings_schema, &d, err);
 }

@@ -21,6 +21,8 @@
 #define TG_REASON_TEXT 513 /* why something failed; cut to fit */
 #define TG_CODE_TEXT 17    /* "NOTFORKEY" */
 
+#define TG_WORKER_TIMEOUT_S 120 /* unless set otherwise: above the longest prediction */
+
 struct tg_settings {
     char server[513]; /* https://host:port */
     char fleet[TG_NAME_TEXT];
@@ -35,6 +37,7 @@ struct tg_settings {
     uint64_t check_in_s; /* 0: as the platform says */
     uint64_t load_timeout_s;
     uint64_t drain_timeout_s;
+    uint64_t worker_timeout_s; /* a serving worker that answers nothing for so long hangs */
 };
 
 /* One package on this device, and the deployment that brought it. */

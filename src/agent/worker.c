@@ -18,6 +18,8 @@
 
 /* ---- starting ---- */
 
+#define PING_PAUSE_MS 5000 /* at most; a quarter of the limit if that is less */
+
 #define ARGS_MAX 40
 #define ARG_TEXT 32
 
@@ -137,16 +139,18 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
                             .ctl = ours,
                             .pkg = *o->pkg,
                             .started_ms = now_ms,
-                            .deadline_ms = now_ms + o->settings->load_timeout_s * 1000};
+                            .deadline_ms = now_ms + o->settings->load_timeout_s * 1000,
+                            .timeout_ms = o->settings->worker_timeout_s * 1000};
     ours = -1;
     return TG_OK;
 }
 
 /* ---- the control channel ---- */
 
-enum event { EV_STATE, EV_HEALTHY, EV_FAILED, EV_DRAINED };
+enum event { EV_STATE, EV_HEALTHY, EV_SERVING, EV_PONG, EV_FAILED, EV_DRAINED };
 
-static const char *const event_names[] = {"state", "healthy", "failed", "drained", NULL};
+static const char *const event_names[] = {"state",  "healthy", "serving", "pong",
+                                          "failed", "drained", NULL};
 
 struct msg {
     int event;
@@ -182,6 +186,8 @@ static const struct {
 
 static TG_RC on_state(struct tg_worker *w, const struct msg *m, struct tg_err *err)
 {
+    if (w->phase >= TG_WK_HEALTHY)
+        return TG_FAIL(err, TG_E_FORMAT, "worker: it loads again after it was healthy");
     for (size_t i = 0; m->state && i < TG_ARRAY_LEN(phases); i++) {
         if (strcmp(phases[i].name, m->state) == 0) {
             w->phase = phases[i].phase;
@@ -196,6 +202,8 @@ static TG_RC on_healthy(struct tg_worker *w, const struct msg *m, uint64_t now_m
 {
     if (!m->model || !tg_mem_eq(m->header_sha256, w->pkg.h, 32))
         return TG_FAIL(err, TG_E_FORMAT, "worker: healthy, but with another package");
+    if (w->phase >= TG_WK_HEALTHY)
+        return TG_FAIL(err, TG_E_FORMAT, "worker: it says twice that it is healthy");
     w->phase = TG_WK_HEALTHY;
     w->deadline_ms = 0;
     w->load_ms = m->load_ms;
@@ -208,6 +216,33 @@ static TG_RC on_healthy(struct tg_worker *w, const struct msg *m, uint64_t now_m
     return TG_OK;
 }
 
+static uint64_t ping_pause_ms(const struct tg_worker *w)
+{
+    uint64_t part = w->timeout_ms / 4;
+    return part < PING_PAUSE_MS ? part : PING_PAUSE_MS;
+}
+
+static TG_RC on_serving(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
+{
+    if (w->phase != TG_WK_HEALTHY || !w->serving)
+        return TG_FAIL(err, TG_E_FORMAT, "worker: it serves without having been told to");
+    w->phase = TG_WK_SERVING;
+    if (w->draining)
+        return TG_OK; /* told to in the meantime: that limit holds */
+    w->deadline_ms = 0;
+    w->ping_ms = now_ms + ping_pause_ms(w);
+    return TG_OK;
+}
+
+static void on_pong(struct tg_worker *w, uint64_t now_ms)
+{
+    if (!w->pinged)
+        return; /* late: it drains */
+    w->pinged = false;
+    w->deadline_ms = 0;
+    w->ping_ms = now_ms + ping_pause_ms(w);
+}
+
 static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, struct tg_err *err)
 {
     switch ((enum event)m->event) {
@@ -215,6 +250,11 @@ static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, st
         return on_state(w, m, err);
     case EV_HEALTHY:
         return on_healthy(w, m, now_ms, err);
+    case EV_SERVING:
+        return on_serving(w, now_ms, err);
+    case EV_PONG:
+        on_pong(w, now_ms);
+        return TG_OK;
     case EV_FAILED:
         w->phase = TG_WK_FAILED;
         w->code = m->code ? tg_rc_from_name(m->code) : TG_RC_COUNT;
@@ -266,16 +306,27 @@ static TG_RC tell(struct tg_worker *w, const char *text, struct tg_err *err)
     return TG_OK;
 }
 
-TG_RC tg_worker_serve(struct tg_worker *w, struct tg_err *err)
+TG_RC tg_worker_serve(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
 {
     TG_TRY(tell(w, "{\"command\":\"serve\"}", err));
     w->serving = true;
+    w->deadline_ms = now_ms + w->timeout_ms;
     return TG_OK;
+}
+
+TG_RC tg_worker_ping(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
+{
+    w->ping_ms = 0;
+    w->pinged = true;
+    w->deadline_ms = now_ms + w->timeout_ms;
+    return tell(w, "{\"command\":\"ping\"}", err);
 }
 
 TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *err)
 {
     w->draining = true;
+    w->pinged = false;
+    w->ping_ms = 0;
     w->deadline_ms = deadline_ms;
     return tell(w, "{\"command\":\"drain\"}", err);
 }
@@ -291,14 +342,18 @@ void tg_worker_close(struct tg_worker *w)
 static void ended(struct tg_worker *w, int status)
 {
     w->pid = 0;
-    w->deadline_ms = 0;
+    w->deadline_ms = w->ping_ms = 0;
+    w->pinged = false;
     if (w->phase == TG_WK_FAILED || w->reason[0])
         return; /* it, or we, said why before */
     char how[64];
     tg_wait_text(status, how, sizeof how);
     char text[TG_REASON_TEXT];
     (void)snprintf(text, sizeof text, "the worker died %s: %s",
-                   w->phase == TG_WK_HEALTHY ? "while it served" : "while it loaded", how);
+                   w->serving
+                       ? (w->phase == TG_WK_HEALTHY ? "when it was to serve" : "while it served")
+                       : "while it loaded",
+                   how);
     TG_TEXT_SET(w->reason, text);
     w->code = TG_E_CLOSED;
 }

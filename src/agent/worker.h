@@ -24,6 +24,7 @@ enum tg_worker_phase {
     TG_WK_LOADING,
     TG_WK_CHECKING,
     TG_WK_HEALTHY,
+    TG_WK_SERVING, /* it said that it accepts requests */
     TG_WK_DRAINED,
     TG_WK_FAILED /* said so itself; code and reason are set */
 };
@@ -35,7 +36,10 @@ struct tg_worker {
     enum tg_worker_phase phase;
     bool serving, draining;
     uint64_t started_ms;            /* monotonic */
-    uint64_t deadline_ms;           /* killed then unless 0: load or drain timeout */
+    uint64_t deadline_ms;           /* killed then unless 0: to load, to drain, to answer */
+    uint64_t timeout_ms;            /* how long it may take to answer a ping */
+    uint64_t ping_ms;               /* when to ping it next; 0: not now */
+    bool pinged;                    /* a ping has no answer yet: deadline_ms is for it */
     uint64_t load_ms, locked_bytes; /* as it said when healthy */
     uint64_t ready_ms;              /* from start to healthy, by our clock */
     enum tg_rc code;                /* of a failure */
@@ -68,8 +72,11 @@ TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
 TG_RC tg_worker_take(struct tg_worker *w, struct tg_bytes text, uint64_t now_ms,
                      struct tg_err *err);
 
-/* "serve" and "drain". @retval TG_E_CLOSED */
-TG_RC tg_worker_serve(struct tg_worker *w, struct tg_err *err);
+/* "serve" (it has timeout_ms to say that it does), "drain", "ping". A ping is answered by the loop
+ * that serves requests one by one, so its limit must be above the longest prediction.
+ * @retval TG_E_CLOSED */
+TG_RC tg_worker_serve(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
+TG_RC tg_worker_ping(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
 TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *err);
 
 /* Close the control channel (after taking it out of the event loop): the worker exits. */

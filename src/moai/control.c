@@ -13,7 +13,7 @@ struct failed_msg {
     const char *event, *code, *reason;
 };
 
-struct drained_msg {
+struct plain_msg { /* an event that says all by its name */
     const char *event;
 };
 
@@ -21,7 +21,7 @@ struct command_msg {
     int command;
 };
 
-static const char *const commands[] = {"serve", "drain", NULL};
+static const char *const commands[] = {"serve", "drain", "ping", NULL};
 
 static const struct tg_jfield state_fields[] = {
     TG_J_STR(struct state_msg, event, 1, 32, TG_J_REQ),
@@ -43,8 +43,8 @@ static const struct tg_jfield failed_fields[] = {
     TG_J_STR(struct failed_msg, code, 1, 32, TG_J_REQ),
     TG_J_STR(struct failed_msg, reason, 0, TG_ERR_MAX, TG_J_REQ),
 };
-static const struct tg_jfield drained_fields[] = {
-    TG_J_STR(struct drained_msg, event, 1, 32, TG_J_REQ),
+static const struct tg_jfield plain_fields[] = {
+    TG_J_STR(struct plain_msg, event, 1, 32, TG_J_REQ),
 };
 static const struct tg_jfield command_fields[] = {
     TG_J_ENUM(struct command_msg, command, commands, TG_J_REQ),
@@ -56,8 +56,8 @@ static const struct tg_jschema healthy_schema =
     TG_J_SCHEMA(struct tg_control_healthy, healthy_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema failed_schema =
     TG_J_SCHEMA(struct failed_msg, failed_fields, TG_J_REFUSE_UNKNOWN);
-static const struct tg_jschema drained_schema =
-    TG_J_SCHEMA(struct drained_msg, drained_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema plain_schema =
+    TG_J_SCHEMA(struct plain_msg, plain_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema command_schema =
     TG_J_SCHEMA(struct command_msg, command_fields, TG_J_REFUSE_UNKNOWN);
 
@@ -88,11 +88,26 @@ enum tg_rc tg_control_encode_failed(const struct tg_err *why, struct tg_buf *out
     return tg_json_encode(&failed_schema, &m, out, err);
 }
 
+static enum tg_rc encode_plain(const char *event, struct tg_buf *out, struct tg_err *err)
+{
+    const struct plain_msg m = {event};
+
+    return tg_json_encode(&plain_schema, &m, out, err);
+}
+
 enum tg_rc tg_control_encode_drained(struct tg_buf *out, struct tg_err *err)
 {
-    const struct drained_msg m = {"drained"};
+    return encode_plain("drained", out, err);
+}
 
-    return tg_json_encode(&drained_schema, &m, out, err);
+enum tg_rc tg_control_encode_serving(struct tg_buf *out, struct tg_err *err)
+{
+    return encode_plain("serving", out, err);
+}
+
+enum tg_rc tg_control_encode_pong(struct tg_buf *out, struct tg_err *err)
+{
+    return encode_plain("pong", out, err);
 }
 
 enum tg_rc tg_control_decode(struct tg_bytes text, enum tg_control_command *out, struct tg_err *err)

@@ -10,7 +10,12 @@
 
 #define TG_CONTROL_MAX 65536
 
-enum tg_control_command { TG_CONTROL_SERVE, TG_CONTROL_DRAIN, TG_CONTROL_COMMANDS };
+enum tg_control_command {
+    TG_CONTROL_SERVE,
+    TG_CONTROL_DRAIN,
+    TG_CONTROL_PING,
+    TG_CONTROL_COMMANDS
+};
 
 /* What the worker says once the model answers rightly. */
 struct tg_control_healthy {
@@ -27,6 +32,9 @@ TG_RC tg_control_encode_healthy(const struct tg_control_healthy *h, struct tg_bu
                                 struct tg_err *err);
 TG_RC tg_control_encode_failed(const struct tg_err *why, struct tg_buf *out, struct tg_err *err);
 TG_RC tg_control_encode_drained(struct tg_buf *out, struct tg_err *err);
+/* "serving": connections are accepted from now on; and "pong". */
+TG_RC tg_control_encode_serving(struct tg_buf *out, struct tg_err *err);
+TG_RC tg_control_encode_pong(struct tg_buf *out, struct tg_err *err);
 
 /* Read a command. Unknown members are refused: both halves come from one release.
  * @retval TG_E_FORMAT */

@@ -123,6 +123,41 @@ static void drain(void *arg)
     tg_http_server_drain(w->server, &opts);
 }
 
+/* The agent drains the worker before this one only when it has heard that this one accepts. */
+static enum tg_rc serve(struct worker *w)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
+
+    tg_log(TG_LOG_INFO, "moai.serve", "listeners=%zu", w->o->n_listen);
+    tg_http_server_resume(w->server);
+    TG_TRY(tg_control_encode_serving(&b, w->err));
+    return say(w->o->control, &b, w->err);
+}
+
+static enum tg_rc answer_ping(struct worker *w)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
+
+    TG_TRY(tg_control_encode_pong(&b, w->err));
+    return say(w->o->control, &b, w->err);
+}
+
+static enum tg_rc obey(struct worker *w, enum tg_control_command c)
+{
+    switch (c) {
+    case TG_CONTROL_SERVE:
+        return serve(w);
+    case TG_CONTROL_DRAIN:
+        drain(w);
+        return TG_OK;
+    case TG_CONTROL_PING:
+        return answer_ping(w);
+    case TG_CONTROL_COMMANDS:
+        break;
+    }
+    return TG_FAIL(w->err, TG_E_INTERNAL, "control message");
+}
+
 static void on_control(void *arg)
 {
     struct worker *w = arg;
@@ -134,16 +169,11 @@ static void on_control(void *arg)
         return;
     if (rc == TG_OK)
         rc = tg_control_decode(tg_buf_view(&b), &c, w->err);
+    if (rc == TG_OK)
+        rc = obey(w, c);
     if (rc != TG_OK) { /* gone, or not the agent we know: stop at once */
         w->end = rc;
         tg_loop_stop(w->loop);
-        return;
-    }
-    if (c == TG_CONTROL_SERVE) {
-        tg_log(TG_LOG_INFO, "moai.serve", "listeners=%zu", w->o->n_listen);
-        tg_http_server_resume(w->server);
-    } else {
-        drain(w);
     }
 }
 

@@ -159,6 +159,7 @@ class Worker:
     def serve(self):
         self.healthy()
         self.tell("serve")
+        assert self.receive() == {"event": "serving"}
         return self
 
     def wait(self, timeout=60):

@@ -5,6 +5,7 @@ import pathlib
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -278,6 +279,140 @@ def test_serving_worker_that_dies_comes_back(world):
     s = a.wait_status("a new worker", lambda s: s["serving"]["state"] == "serving" and s["serving"].get("pid") not in (None, pid))
     assert s["serving"]["restarts"] == 1
     assert a.serves(1)
+
+
+def hang(a, seen):
+    """Stop the worker that serves; the status once another one does."""
+    pid = a.wait_status("a worker that serves", lambda s: s["serving"]["state"] == "serving" and
+                        s["serving"].get("pid") not in (None, *seen))["serving"]["pid"]
+    seen.add(pid)
+    os.kill(pid, signal.SIGSTOP)
+    return a.wait_status("a new worker", lambda s: s["serving"]["state"] == "serving" and
+                         s["serving"].get("pid") not in (None, *seen))
+
+
+def test_serving_worker_that_hangs_is_replaced(world):
+    a = world.agent().enrol("--worker-timeout", "2")
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    seen = set()
+    assert hang(a, seen)["serving"]["restarts"] == 1
+    assert a.serves(1)
+    assert seen.isdisjoint(tg_agent.worker_pids(a.process.pid))  # it is gone
+    a.poke()
+    reason = "the worker hung while serving: no answer for 2 s"
+    tg.wait_for("the reason on the platform", lambda: reason in world.cli("status").stdout)
+    assert reason in a.log_text()
+
+
+def test_package_whose_worker_keeps_hanging_is_left_for_the_one_before(world):
+    a = world.agent().enrol("--worker-timeout", "1")
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    _, two = world.ship(2)
+    world.wait_update(two, a.id, "running")
+    seen = set()
+    for _ in range(3):
+        hang(a, seen)
+    u = world.wait_update(two, a.id, "rolled_back")
+    assert "went back to perception-net 1" in u["reason"] and "hung while serving" in u["reason"], u
+    a.wait_serving("1")
+    assert a.serves(1)
+
+
+def test_agent_that_was_stopped_takes_no_worker_for_hung(world):
+    """An answer that waits unread, or a worker that was stopped together with the agent."""
+    a = world.agent().enrol("--worker-timeout", "1")
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    pid = a.wait_serving()["serving"]["pid"]
+    for both in ([a.process.pid], [pid, a.process.pid]) * 2:
+        for p in both:
+            os.kill(p, signal.SIGSTOP)
+        time.sleep(2.5)  # above the limit and what counts as late
+        for p in reversed(both):
+            os.kill(p, signal.SIGCONT)
+        assert a.serves(1)
+    s = a.wait_serving()
+    assert s["serving"]["pid"] == pid and "restarts" not in s["serving"], a.log_text()[-2000:]
+
+
+# A worker between the agent and the real one: as often as the file says it dies when it is told to serve.
+DIES = """#!{python}
+import os, pathlib, select, socket, subprocess, sys
+real, left, argv = {real!r}, pathlib.Path({left!r}), sys.argv[1:]
+if argv[0] != "worker" or int(left.read_text()) == 0:
+    os.execv(real, [real, *argv])
+at = argv.index("--control-fd") + 1
+agent = socket.socket(fileno=int(argv[at]))
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+theirs.set_inheritable(True)
+argv[at] = str(theirs.fileno())
+child = subprocess.Popen([real, *argv], close_fds=False)
+theirs.close()
+while True:
+    for s in select.select([agent, ours], [], [])[0]:
+        text = s.recv(65536)
+        if not text:
+            os._exit(child.wait())
+        if s is agent and b'"serve"' in text:
+            left.write_text(str(int(left.read_text()) - 1))
+            os._exit(7)
+        (ours if s is agent else agent).send(text)
+"""
+
+
+@pytest.fixture
+def dies(world, tmp_path):
+    """An agent whose workers die when they are told to serve, and the file that says how often."""
+    a = world.agent()
+    left = tmp_path / "left"
+    left.write_text("0")
+    a.worker = tmp_path / "worker"
+    a.worker.write_text(DIES.format(python=sys.executable, real=str(programs.path("tensorguard-moai")), left=str(left)))
+    a.worker.chmod(0o755)
+    a.enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    return world, a, left
+
+
+def test_worker_that_dies_before_it_serves_costs_no_request(dies):
+    world, a, left = dies
+    load = tg_agent.Load(a)
+    left.write_text("1")
+    _, two = world.ship(2)
+    world.wait_update(two, a.id, "running")
+    tg.wait_for("answers of the new", lambda: 2 in load.versions)
+    load.stop()
+    assert load.failed == [] and load.versions == [1, 2], load.failed[:3]
+    assert left.read_text() == "0" and "the worker died when it was to serve: exit status 7" in a.log_text()
+
+
+def test_worker_that_always_dies_before_it_serves_is_given_up(dies):
+    world, a, left = dies
+    pid = a.wait_serving("1")["serving"]["pid"]
+    load = tg_agent.Load(a)
+    left.write_text("3")
+    _, two = world.ship(2)
+    u = world.wait_update(two, a.id, "failed")
+    assert "the worker died when it was to serve" in u["reason"], u
+    load.stop()
+    assert load.failed == [] and load.versions == [1], load.failed[:3]
+    s = a.wait_serving("1")
+    assert s["serving"]["pid"] == pid and "restarts" not in s["serving"]
+    assert left.read_text() == "0"
+    a.kill()  # the rollback record allows what served before; another update works
+    a.start()
+    a.wait_serving("1")
+    assert a.serves(1)
+    _, three = world.ship(2)
+    world.wait_update(three, a.id, "running")
+    assert a.serves(2)
 
 
 def test_package_whose_worker_keeps_dying_is_left_for_the_one_before(world):

@@ -126,6 +126,7 @@ class Agent:
         self.dir.mkdir(parents=True)
         self.socket = self.dir / "p.sock"
         self.server = server
+        self.worker = programs.path("tensorguard-moai")
         self.process = None
         self.log = self.dir / "agent.log"
 
@@ -133,7 +134,7 @@ class Agent:
         return [programs.path("tensorguard-agent"), "enroll", "--server", self.server or self.world.platform.device_url,
                 "--token-file", token, "--ca", self.world.platform.ca, "--fleet", "robots",
                 "--platform-key", self.world.platform_pub, "--trust", self.world.author / "signing.pub",
-                "--state-dir", self.state, "--worker", programs.path("tensorguard-moai"), "--name", self.dir.name,
+                "--state-dir", self.state, "--worker", self.worker, "--name", self.dir.name,
                 "--predict-socket", self.socket, "--check-in-interval", "1", *more]
 
     def enrol(self, *more, token=None, ok=True):

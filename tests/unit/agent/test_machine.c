@@ -25,8 +25,28 @@ static void test_update_that_works(void **state)
     assert_int_equal(s, TG_IN_FETCHING);
     assert_int_equal(in(&s, TG_INE_FETCHED, 0), TG_ACT_RESET | TG_ACT_SPAWN);
     assert_int_equal(s, TG_IN_TRIAL);
-    assert_int_equal(in(&s, TG_INE_HEALTHY, 1), TG_ACT_COMMIT | TG_ACT_RESET);
+    assert_int_equal(in(&s, TG_INE_HEALTHY, 1), TG_ACT_SERVE);
+    assert_int_equal(s, TG_IN_SWITCHING);
+    assert_int_equal(in(&s, TG_INE_SERVING, 1), TG_ACT_COMMIT | TG_ACT_RESET);
     assert_int_equal(s, TG_IN_IDLE);
+}
+
+/* The old worker is let go by COMMIT only: a new one that dies before it serves costs nothing. */
+static void test_worker_that_dies_before_it_serves(void **state)
+{
+    (void)state;
+    enum tg_install_state s = TG_IN_SWITCHING;
+    assert_int_equal(in(&s, TG_INE_TRIAL_BROKE, 1), TG_ACT_KILL | TG_ACT_ARM);
+    assert_int_equal(s, TG_IN_TRIAL_WAIT);
+    s = TG_IN_SWITCHING;
+    assert_int_equal(in(&s, TG_INE_TRIAL_BROKE, TG_TRIES_MAX), TG_ACT_KILL | TG_ACT_GIVE_UP);
+    assert_int_equal(s, TG_IN_IDLE);
+    s = TG_IN_SWITCHING;
+    assert_int_equal(in(&s, TG_INE_REFUSED, 1), TG_ACT_KILL | TG_ACT_GIVE_UP);
+    assert_int_equal(s, TG_IN_IDLE);
+    s = TG_IN_SWITCHING; /* its first answers may be under way */
+    assert_int_equal(in(&s, TG_INE_WITHDRAWN, 1), 0);
+    assert_int_equal(s, TG_IN_SWITCHING);
 }
 
 static void test_breaks_of_the_download_never_end_it(void **state)
@@ -82,11 +102,12 @@ static void test_worker_that_refuses_is_not_asked_again(void **state)
     assert_int_equal(s, TG_IN_IDLE);
 }
 
-/* Whatever is under way, the platform can call it off, and nothing of it stays. */
+/* Whatever is under way, but for the moment of the switch, the platform can call it off, and
+ * nothing of it stays. */
 static void test_withdrawn_from_every_state(void **state)
 {
     (void)state;
-    for (int from = TG_IN_FETCHING; from < TG_IN_STATES; from++) {
+    for (int from = TG_IN_FETCHING; from < TG_IN_SWITCHING; from++) {
         enum tg_install_state s = (enum tg_install_state)from;
         uint32_t a = in(&s, TG_INE_WITHDRAWN, 1);
         assert_int_equal(s, TG_IN_IDLE);
@@ -96,7 +117,8 @@ static void test_withdrawn_from_every_state(void **state)
     }
 }
 
-/* The new package's worker is told to serve only by COMMIT, and COMMIT only follows HEALTHY. */
+/* The new package's worker is told to serve only when it is healthy, and the old one let go
+ * (COMMIT) only when the new one serves. */
 static void test_only_health_commits(void **state)
 {
     (void)state;
@@ -106,7 +128,9 @@ static void test_only_health_commits(void **state)
                 enum tg_install_state s = (enum tg_install_state)from;
                 uint32_t a = in(&s, (enum tg_install_event)ev, tries);
                 bool commits = (a & TG_ACT_COMMIT) != 0;
-                assert_int_equal(commits, from == TG_IN_TRIAL && ev == TG_INE_HEALTHY);
+                assert_int_equal(commits, from == TG_IN_SWITCHING && ev == TG_INE_SERVING);
+                assert_int_equal((a & TG_ACT_SERVE) != 0,
+                                 from == TG_IN_TRIAL && ev == TG_INE_HEALTHY);
                 if (a == 0)
                     assert_int_equal(s, from); /* ignored events move nothing */
                 if (a & TG_ACT_SPAWN)
@@ -217,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_update_that_works),
+        cmocka_unit_test(test_worker_that_dies_before_it_serves),
         cmocka_unit_test(test_breaks_of_the_download_never_end_it),
         cmocka_unit_test(test_refused_package_never_starts_a_worker),
         cmocka_unit_test(test_trial_is_tried_three_times),

@@ -77,6 +77,7 @@ static void assert_same_settings(const struct tg_settings *a, const struct tg_se
     assert_memory_equal(a->tcp_token_sha256, b->tcp_token_sha256, sizeof a->tcp_token_sha256);
     assert_true(a->tcp_port == b->tcp_port && a->check_in_s == b->check_in_s);
     assert_true(a->load_timeout_s == b->load_timeout_s && a->drain_timeout_s == b->drain_timeout_s);
+    assert_true(a->worker_timeout_s == b->worker_timeout_s);
 }
 
 static void test_round_trips(void **state)
@@ -89,6 +90,7 @@ static void test_round_trips(void **state)
                               .tcp_port = 8500,
                               .load_timeout_s = 7,
                               .drain_timeout_s = 3,
+                              .worker_timeout_s = 11,
                               .check_in_s = 9},
                        set2;
     TG_TEXT_SET(set.server, "https://127.0.0.1:8444");

@@ -72,9 +72,12 @@ static int worker_main(char **argv)
         say(ctl, "{\"event\":\"state\",\"state\":\"loading\"}");
         say_healthy(ctl, 'a');
     }
-    while (recv(ctl, cmd, sizeof cmd, 0) > 0)
-        if (memmem(cmd, sizeof cmd, "drain", 5))
+    for (ssize_t n; (n = recv(ctl, cmd, sizeof cmd, 0)) > 0;) {
+        if (memmem(cmd, (size_t)n, "drain", 5))
             break;
+        say(ctl,
+            memmem(cmd, (size_t)n, "ping", 4) ? "{\"event\":\"pong\"}" : "{\"event\":\"serving\"}");
+    }
     say(ctl, "{\"event\":\"drained\"}");
     return 0;
 }
@@ -146,6 +149,7 @@ static int set_up(void **state)
     TG_TEXT_SET(env.set.fleet, "robots");
     TG_TEXT_SET(env.set.device_id, "dev");
     env.set.load_timeout_s = 5;
+    env.set.worker_timeout_s = 8;
     env.pkg.set = true;
     memset(env.pkg.h, 0xaa, 32);
     tmp_write(&env.state, "trust.tgtrust", "t");
@@ -182,9 +186,25 @@ static void test_healthy_serve_drain(void **state)
     assert_int_equal(env.w.pkg.floor, 2);
     assert_int_equal(env.w.ready_ms, 1000);
     assert_int_equal(env.w.locked_bytes, 4096);
-    assert_ok(tg_worker_serve(&env.w, &err));
+    assert_ok(tg_worker_serve(&env.w, 3000, &err));
+    assert_int_equal(env.w.deadline_ms, 3000 + 8000);
+    assert_ok(next(&err));
+    assert_int_equal(env.w.phase, TG_WK_SERVING);
+    assert_int_equal(env.w.deadline_ms, 0);
+    assert_int_equal(env.w.ping_ms, 2000 + 8000 / 4);
+    assert_ok(tg_worker_ping(&env.w, 5000, &err));
+    assert_int_equal(env.w.ping_ms, 0);
+    assert_int_equal(env.w.deadline_ms, 5000 + 8000);
+    assert_ok(next(&err));
+    assert_int_equal(env.w.phase, TG_WK_SERVING);
+    assert_int_equal(env.w.deadline_ms, 0);
+    assert_int_equal(env.w.ping_ms, 2000 + 8000 / 4);
+    assert_ok(tg_worker_ping(&env.w, 5000, &err)); /* and its answer comes while it drains */
     assert_ok(tg_worker_drain(&env.w, 99, &err));
     assert_int_equal(env.w.deadline_ms, 99);
+    assert_ok(next(&err));
+    assert_int_equal(env.w.deadline_ms, 99);
+    assert_int_equal(env.w.ping_ms, 0);
     assert_ok(next(&err));
     assert_int_equal(env.w.phase, TG_WK_DRAINED);
     reap();
@@ -244,6 +264,31 @@ static void test_nonsense_is_refused(void **state)
     assert_int_not_equal(env.w.phase, TG_WK_HEALTHY);
 }
 
+static enum tg_rc take(const char *text, struct tg_err *err)
+{
+    return tg_worker_take(&env.w, tg_bytes_str(text), 1, err);
+}
+
+/* A worker that was taken over cannot talk the agent into draining the one before it. */
+static void test_messages_out_of_turn_are_refused(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    const char *serving = "{\"event\":\"serving\"}";
+    assert_rc(take(serving, &err), TG_E_FORMAT);
+    assert_contains(err.msg, "without having been told");
+    env.w.phase = TG_WK_HEALTHY;
+    assert_rc(take(serving, &err), TG_E_FORMAT);
+    env.w.serving = true;
+    assert_ok(take(serving, &err));
+    assert_int_equal(env.w.phase, TG_WK_SERVING);
+    assert_rc(take(serving, &err), TG_E_FORMAT);
+    assert_rc(take("{\"event\":\"state\",\"state\":\"loading\"}", &err), TG_E_FORMAT);
+    env.w.ping_ms = 77;
+    assert_ok(take("{\"event\":\"pong\"}", &err)); /* nobody asked */
+    assert_int_equal(env.w.ping_ms, 77);
+}
+
 static void test_missing_files_are_named(void **state)
 {
     (void)state;
@@ -265,9 +310,13 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
         return worker_main(argv);
     const struct CMUnitTest tests[] = {
-        T(test_healthy_serve_drain),     T(test_refusal_keeps_its_words),
-        T(test_crash_and_exit_are_told), T(test_stopped_worker_is_killed),
-        T(test_nonsense_is_refused),     T(test_missing_files_are_named),
+        T(test_healthy_serve_drain),
+        T(test_refusal_keeps_its_words),
+        T(test_crash_and_exit_are_told),
+        T(test_stopped_worker_is_killed),
+        T(test_nonsense_is_refused),
+        T(test_missing_files_are_named),
+        T(test_messages_out_of_turn_are_refused),
     };
     return cmocka_run_group_tests_name("agent/worker", tests, NULL, NULL);
 }

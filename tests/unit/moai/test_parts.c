@@ -95,6 +95,8 @@ static void commands_are_read_strictly(void **state)
     assert_int_equal(c, TG_CONTROL_SERVE);
     assert_ok(tg_control_decode(tg_bytes_str("{\"command\":\"drain\"}"), &c, &err));
     assert_int_equal(c, TG_CONTROL_DRAIN);
+    assert_ok(tg_control_decode(tg_bytes_str("{\"command\":\"ping\"}"), &c, &err));
+    assert_int_equal(c, TG_CONTROL_PING);
     assert_rc(tg_control_decode(tg_bytes_str("{\"command\":\"run\"}"), &c, &err), TG_E_FORMAT);
     assert_rc(tg_control_decode(tg_bytes_str("{}"), &c, &err), TG_E_FORMAT);
     assert_rc(tg_control_decode(tg_bytes_str("{\"command\":\"serve\",\"x\":1}"), &c, &err),

@@ -38,6 +38,9 @@ file:/usr/include/sqlite3.h               | libsqlite3-dev
 file:/usr/include/seccomp.h               | libseccomp-dev
 file:/usr/include/cmocka.h                | libcmocka-dev
 cmd:python3                               | python3'
+# multi-buffer hashing (libipsec-mb) is x86-64's; elsewhere libcrypto hashes
+[ "$arch" != amd64 ] || needs_build+='
+file:/usr/include/intel-ipsec-mb.h        | libipsec-mb-dev'
 needs_test='
 py:pytest                                 | python3-pytest
 py:numpy                                  | python3-numpy

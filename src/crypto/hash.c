@@ -53,9 +53,14 @@ enum tg_rc tg_sha256_final(struct tg_sha256_ctx *h, uint8_t out[TG_SHA256_LEN])
 {
     TG_QUIET_OPENSSL;
     bool ok = EVP_DigestFinal_ex(h->md, out, NULL) == 1;
-    /* The next message begins with the same algorithm, without looking it up again. */
-    ok = EVP_DigestInit_ex2(h->md, NULL, NULL) == 1 && ok;
-    return ok ? TG_OK : TG_E_INTERNAL;
+    return tg_sha256_restart(h) == TG_OK && ok ? TG_OK : TG_E_INTERNAL;
+}
+
+enum tg_rc tg_sha256_restart(struct tg_sha256_ctx *h)
+{
+    TG_QUIET_OPENSSL;
+    /* With the same algorithm, without looking it up again. */
+    return EVP_DigestInit_ex2(h->md, NULL, NULL) == 1 ? TG_OK : TG_E_INTERNAL;
 }
 
 void tg_sha256_free(struct tg_sha256_ctx *h)

@@ -19,6 +19,8 @@ struct tg_sha256_ctx;
 TG_RC tg_sha256_new(struct tg_sha256_ctx **out);
 TG_RC tg_sha256_update(struct tg_sha256_ctx *h, struct tg_bytes in);
 TG_RC tg_sha256_final(struct tg_sha256_ctx *h, uint8_t out[TG_SHA256_LEN]);
+/* Forget what was begun. */
+TG_RC tg_sha256_restart(struct tg_sha256_ctx *h);
 void tg_sha256_free(struct tg_sha256_ctx *h);
 TG_DEFINE_AUTO(struct tg_sha256_ctx, tg_sha256_freep, tg_sha256_free);
 

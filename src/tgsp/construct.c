@@ -143,30 +143,58 @@ void tg_chunk_nonce(uint64_t i, bool last, uint8_t nonce[TG_AEAD_NONCE_LEN])
 enum tg_rc tg_chunk_hasher_init(struct tg_chunk_hasher *h)
 {
     TG_TRY(tg_sha256_new(&h->outer));
-    return tg_sha256_new(&h->piece);
+    return tg_sha256_many_new(TG_SHA256_ANY, &h->pieces);
 }
 
 void tg_chunk_hasher_done(struct tg_chunk_hasher *h)
 {
     tg_sha256_free(h->outer);
-    tg_sha256_free(h->piece);
-    h->outer = h->piece = NULL;
+    tg_sha256_many_free(h->pieces);
+    h->outer = NULL;
+    h->pieces = NULL;
+}
+
+enum tg_rc tg_chunk_digest_begin(struct tg_chunk_hasher *h)
+{
+    TG_TRY(tg_sha256_restart(h->outer));
+    return tg_sha256_update(h->outer, tg_bytes_str("TGSP-1.0 chunk"));
+}
+
+/* Pieces hashed side by side: a round of these is the widest there is. */
+#define ROUND 32
+
+enum tg_rc tg_chunk_digest_pieces(struct tg_chunk_hasher *h, struct tg_bytes ciphertext)
+{
+    struct tg_bytes piece[ROUND];
+    uint8_t md[ROUND][TG_SHA256_LEN];
+    while (ciphertext.n > 0) {
+        size_t n = 0, off = 0;
+        for (; n < ROUND && off < ciphertext.n; n++) {
+            size_t left = ciphertext.n - off;
+            piece[n] = tg_bytes_sub(ciphertext, off, left < TG_TGSP_PIECE ? left : TG_TGSP_PIECE);
+            off += piece[n].n;
+        }
+        TG_TRY(tg_sha256_many(h->pieces, piece, n, md));
+        TG_TRY(tg_sha256_update(h->outer, tg_bytes_make(md[0], n * TG_SHA256_LEN)));
+        ciphertext = tg_bytes_sub(ciphertext, off, ciphertext.n - off);
+    }
+    return TG_OK;
+}
+
+enum tg_rc tg_chunk_digest_end(struct tg_chunk_hasher *h, const uint8_t tag[TG_AEAD_TAG_LEN],
+                               uint8_t out[TG_SHA256_LEN])
+{
+    TG_TRY(tg_sha256_update(h->outer, tg_bytes_make(tag, TG_AEAD_TAG_LEN)));
+    return tg_sha256_final(h->outer, out);
 }
 
 enum tg_rc tg_chunk_digest(struct tg_chunk_hasher *h, struct tg_bytes sealed,
                            uint8_t out[TG_SHA256_LEN])
 {
-    uint8_t md[TG_SHA256_LEN];
     if (sealed.n < TG_AEAD_TAG_LEN)
         return TG_E_FORMAT;
     size_t n = sealed.n - TG_AEAD_TAG_LEN;
-    TG_TRY(tg_sha256_update(h->outer, tg_bytes_str("TGSP-1.0 chunk")));
-    for (size_t off = 0; off < n; off += TG_TGSP_PIECE) {
-        size_t piece = n - off < TG_TGSP_PIECE ? n - off : TG_TGSP_PIECE;
-        TG_TRY(tg_sha256_update(h->piece, tg_bytes_sub(sealed, off, piece)));
-        TG_TRY(tg_sha256_final(h->piece, md));
-        TG_TRY(tg_sha256_update(h->outer, TG_BYTES_OF(md)));
-    }
-    TG_TRY(tg_sha256_update(h->outer, tg_bytes_sub(sealed, n, TG_AEAD_TAG_LEN)));
-    return tg_sha256_final(h->outer, out);
+    TG_TRY(tg_chunk_digest_begin(h));
+    TG_TRY(tg_chunk_digest_pieces(h, tg_bytes_sub(sealed, 0, n)));
+    return tg_chunk_digest_end(h, sealed.p + n, out);
 }

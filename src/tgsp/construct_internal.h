@@ -8,6 +8,7 @@
 #include "crypto/hash.h"
 #include "crypto/kem.h"
 #include "crypto/random.h"
+#include "crypto/sha256_many.h"
 #include "tgsp/format.h"
 
 #define TG_LABEL_PACKAGE "TGSP-1.0 package signature"
@@ -58,14 +59,21 @@ TG_RC tg_key_commitment(const struct tg_tgsp_header *h,
 
 void tg_chunk_nonce(uint64_t i, bool last, uint8_t nonce[TG_AEAD_NONCE_LEN]);
 
-/* Two hashers, reused from chunk to chunk. */
+/* The digest of a stored chunk (spec §4), whole or as its ciphertext comes: begin, pieces in order,
+ * end. Reused from chunk to chunk; after a failure begin again. */
 struct tg_chunk_hasher {
-    struct tg_sha256_ctx *outer, *piece;
+    struct tg_sha256_ctx *outer;
+    struct tg_sha256_many *pieces;
 };
 
 TG_RC tg_chunk_hasher_init(struct tg_chunk_hasher *h);
 void tg_chunk_hasher_done(struct tg_chunk_hasher *h);
-/* sealed: ciphertext || tag, at least a tag. */
+TG_RC tg_chunk_digest_begin(struct tg_chunk_hasher *h);
+/* ciphertext: a multiple of TG_TGSP_PIECE, but for the last call of a chunk. */
+TG_RC tg_chunk_digest_pieces(struct tg_chunk_hasher *h, struct tg_bytes ciphertext);
+TG_RC tg_chunk_digest_end(struct tg_chunk_hasher *h, const uint8_t tag[TG_AEAD_TAG_LEN],
+                          uint8_t out[TG_SHA256_LEN]);
+/* All at once. sealed: ciphertext || tag, at least a tag. */
 TG_RC tg_chunk_digest(struct tg_chunk_hasher *h, struct tg_bytes sealed,
                       uint8_t out[TG_SHA256_LEN]);
 

@@ -42,7 +42,7 @@ valgrind_units() {
 
 sanitized_programs() {
     CC=gcc tools/build.sh "$base-asan" -Db_sanitize=address,undefined >/dev/null || return 1
-    TENSORGUARD_BUILD=$base-asan /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e
+    TG_FULL=1 TENSORGUARD_BUILD=$base-asan /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e
 }
 
 step lint tools/lint.py

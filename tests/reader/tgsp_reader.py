@@ -14,6 +14,7 @@ Exit status as in docs/cli.md: 4 malformed, 5 not authentic, 6 not for this key,
 import argparse
 import base64
 import datetime
+import functools
 import hashlib
 import hmac
 import json
@@ -27,8 +28,8 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ciphers  # noqa: E402
 
-EXIT = {"IO": 3, "FORMAT": 4, "AUTH": 5, "NOTFORKEY": 6, "EXPIRED": 7, "DENIED": 8,
-        "LIMIT": 4, "UNSUPPORTED": 11}
+EXIT = {"IO": 3, "FORMAT": 4, "AUTH": 5, "NOTFORKEY": 6, "EXPIRED": 7, "ROLLBACK": 7, "DENIED": 8,
+        "UNSUPPORTED": 11}
 MAGIC = b"TGSP\x01\x00"
 LIMITS = {"header": 64 << 10, "manifest": 32 << 20, "recipients": 8 << 20,
           "payload": 2**42 + 2**22, "signatures": 256 << 10}
@@ -112,12 +113,13 @@ def chunk_nonce(i, last):
 
 # ---- openssl ----
 
-def openssl(*args, **files):
+@functools.lru_cache(maxsize=256)
+def _openssl(args, files):
     """Run openssl with `@name` arguments replaced by temporary files holding files[name]; `@out`
     is read back. Returns (ok, out)."""
     with tempfile.TemporaryDirectory() as d:
         os.chmod(d, 0o700)
-        for name, data in files.items():
+        for name, data in files:
             with open(os.path.join(d, name), "wb") as f:
                 f.write(data)
         argv = [os.path.join(d, a[1:]) if a.startswith("@") else a for a in args]
@@ -130,6 +132,10 @@ def openssl(*args, **files):
         return r.returncode == 0, out
 
 
+def openssl(*args, **files):
+    return _openssl(args, tuple(sorted(files.items())))
+
+
 def pem_blocks(text, kind):
     return re.findall(rb"-----BEGIN (?:ENCRYPTED )?%s KEY-----.*?-----END (?:ENCRYPTED )?%s KEY-----\n?"
                       % (kind, kind), text, re.S)
@@ -139,11 +145,76 @@ class PublicKey:
     def __init__(self, classic_pem, pqc_pem, sizes):
         self.pems = (classic_pem, pqc_pem)
         raws = []
-        for pem, size in zip(self.pems, sizes):
-            ok, der = openssl("pkey", "-pubin", "-in", "@k", "-pubout", "-outform", "DER", k=pem)
+        for block, size in zip(self.pems, sizes):
+            ok, der = openssl("pkey", "-pubin", "-in", "@k", "-pubout", "-outform", "DER", k=block)
             need(ok and len(der) > size, "FORMAT", "public key: not readable by openssl")
             raws.append(der[-size:])
         self.raw = b"".join(raws)
+
+
+def pem(der):
+    text = base64.encodebytes(der).replace(b"\n", b"")
+    lines = [text[i:i + 64] for i in range(0, len(text), 64)]
+    return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
+
+
+def ed25519_usable(raw):
+    """RFC 8032 §5.1.3 and §6 of the specification: y below p, on the curve, not of small order."""
+    p = 2**255 - 19
+    d = -121665 * pow(121666, p - 2, p) % p
+    y = int.from_bytes(raw, "little") & (2**255 - 1)
+    if y >= p:
+        return False
+    x2 = (y * y - 1) * pow(d * y * y + 1, p - 2, p) % p
+    x = pow(x2, (p + 3) // 8, p)
+    if x * x % p != x2:
+        x = x * pow(2, (p - 1) // 4, p) % p
+    if x * x % p != x2 or (x == 0 and raw[31] >> 7):
+        return False
+    for _ in range(3):  # eight times the point
+        k = d * x * x * y * y
+        x, y = (2 * x * y * pow(1 + k, p - 2, p) % p, (y * y + x * x) * pow(1 - k, p - 2, p) % p)
+    return (x, y) != (0, 1)
+
+
+def signing_public(raw):
+    """From the 1,984 bytes themselves (a trust store's form): a SubjectPublicKeyInfo around each half."""
+    need(ed25519_usable(raw[:32]), "FORMAT", "public_key: not a usable Ed25519 key")
+    return PublicKey(pem(bytes.fromhex("302a300506032b6570032100") + raw[:32]),
+                     pem(bytes.fromhex("308207b2300b0609608648016503040312038207a100") + raw[32:]),
+                     (32, 1952))
+
+
+class Trust:
+    """Whom a reader believes: keys with roles and, for authors, the model names they may sign."""
+
+    def __init__(self, default_threshold=1):
+        self.keys, self.thresholds, self.resets = {}, {}, {}
+        self.default_threshold, self.change_threshold, self.version = default_threshold, 1, 0
+
+    def add(self, key, roles=("author", "granter"), models=None):
+        # No two entries share a key_id or a component key
+        need(all(key.raw[:32] != k.raw[:32] and key.raw[32:] != k.raw[32:]
+                 for k, _, _ in self.keys.values()), "FORMAT", "trust: a key stands twice")
+        self.keys[signing_key_id(key.raw)] = (key, frozenset(roles), models)
+        return self
+
+    def may_sign(self, key_id, model):
+        _, roles, models = self.keys[key_id]
+        return "author" in roles and (models is None or model in models)
+
+    def threshold(self, model):
+        return self.thresholds.get(model, self.default_threshold)
+
+    def verified(self, entries, message):
+        """The key_ids that count; a trusted key's invalid signature is an error (§6)."""
+        good = []
+        for e in entries:
+            if e["key_id"] in self.keys:
+                need(signature_ok(self.keys[e["key_id"]][0], message(e["key_id"]), e), "AUTH",
+                     "signatures: a trusted key's signature is invalid")
+                good.append(e["key_id"])
+        return good
 
 
 def read_signing_public(path):
@@ -158,8 +229,8 @@ class KemPrivateKey:
         need(len(blocks) == 2, "FORMAT", f"{path}: must hold two private keys")
         self.pems = blocks
         pubs = []
-        for pem in blocks:
-            ok, pub = openssl("pkey", "-in", "@k", "-pubout", k=pem)
+        for block in blocks:
+            ok, pub = openssl("pkey", "-in", "@k", "-pubout", k=block)
             need(ok, "FORMAT", f"{path}: not readable by openssl")
             pubs.append(pub)
         self.public = PublicKey(pubs[0], pubs[1], (32, 1184))
@@ -238,7 +309,7 @@ def field(obj, name, kind, where, lo=None, hi=None):
     v = obj[name]
     need(isinstance(v, kind) and not (kind is int and isinstance(v, bool)), "FORMAT",
          f"{where}.{name}: wrong type")
-    size = v if kind is int else len(v.encode()) if kind is str else len(v)
+    size = v if kind in (int, bool) else len(v.encode()) if kind is str else len(v)
     need(lo is None or size >= lo, "FORMAT", f"{where}.{name}: too small")
     need(hi is None or size <= hi, "FORMAT", f"{where}.{name}: too large")
     return v
@@ -268,6 +339,62 @@ def signature_entries(raw_list, where):
     return entries
 
 
+# Which members this page has, for `crit`: a dict goes on, None ends (nothing below has a path).
+HEADER_FIELDS = dict.fromkeys(("tgsp", "package_id", "created_at", "aead", "kem", "sig", "hash",
+                               "chunk_size", "payload_salt", "payload_plain_len", "key_commitment",
+                               "manifest_sha256", "recipients_sha256", "crit"))
+MANIFEST_FIELDS = {"model": dict.fromkeys(("name", "version", "sequence", "floor", "format", "metadata")),
+                   "validity": dict.fromkeys(("not_before", "not_after")),
+                   "constraints": dict.fromkeys(("fleets", "min_agent")), "files": None,
+                   "payload": dict.fromkeys(("chunks", "chunk_digests")), "provenance": None}
+
+
+def crit_list(j, where, roots):
+    crit = field(j, "crit", list, where, 0, 16)
+    for path in crit:
+        need(isinstance(path, str), "FORMAT", f"{where}.crit: must hold strings")
+        need(path.startswith(tuple(roots)), "UNSUPPORTED", f"{where}.crit: {path}")
+        need("" not in path.split("."), "FORMAT", f"{where}.crit: {path} is not a dotted path")
+    need(len(set(crit)) == len(crit), "FORMAT", f"{where}.crit: a path stands twice")
+    return crit
+
+
+def crit_check(crit, root, obj, known):
+    for path in crit:
+        if not path.startswith(root):
+            continue
+        at, have, understood = obj, True, known
+        for name in path[len(root):].split("."):
+            have = have and isinstance(at, dict) and name in at
+            at = at.get(name) if isinstance(at, dict) else None
+            implemented = understood is not None and name in understood
+            understood = understood[name] if implemented else None
+        need(have, "FORMAT", f"crit: {path} does not exist")
+        need(implemented, "UNSUPPORTED", f"crit: {path} is not implemented")
+
+
+def list_of(obj, name, where, lo=0, hi=None, kind=dict):
+    v = field(obj, name, list, where, lo, hi)
+    need(all(isinstance(x, kind) for x in v), "FORMAT", f"{where}.{name}: wrong type of entry")
+    return v
+
+
+def only_fields(obj, known, where):
+    need(set(obj) <= set(known), "FORMAT", f"{where}: unknown field {set(obj) - set(known)}")
+
+
+def string_list(obj, name, where, lo, hi, longest=256):
+    v = list_of(obj, name, where, lo, hi, str)
+    need(all(1 <= len(s.encode()) <= longest for s in v), "FORMAT", f"{where}.{name}: bad string")
+    return v
+
+
+def agent_version(text, where):
+    m = re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", text, re.A)
+    need(m and all(int(g) < 2**31 for g in m.groups()), "FORMAT", f"{where}: not MAJOR.MINOR.PATCH")
+    return tuple(map(int, m.groups()))
+
+
 def check_path(path, where):
     raw = path.encode()
     need(1 <= len(raw) <= 1024 and "\\" not in path, "FORMAT", f"{where}: bad path")
@@ -292,7 +419,9 @@ class Package:
 
     def _lengths(self):
         """§7 step 1: each length against its limit and what is left of the file."""
-        need(self._at(0, min(6, self.size)) == MAGIC, "FORMAT", "magic: not a TGSP 1.0 package")
+        magic = self._at(0, min(6, self.size))
+        need(magic[:4] == MAGIC[:4] and len(magic) == 6, "FORMAT", "magic: not a TGSP package")
+        need(magic == MAGIC, "UNSUPPORTED", "magic: another version")
         self.sections, off = {}, 6
         for name in ("header", "manifest", "recipients", "payload", "signatures"):
             width = 8 if name == "payload" else 4
@@ -309,33 +438,37 @@ class Package:
     def raw(self, name):
         return self._at(*self.sections[name])
 
-    def verify(self, trusted, threshold=1, now=None):
-        """§7: signatures, header, hashes, manifest, recipients, validity."""
+    def verify(self, trust):
+        """§7: signatures, header, hashes, manifest, recipients, who may sign this model."""
         raw_header = self.raw("header")
         self.h = sha256(MAGIC, struct.pack(">I", len(raw_header)), raw_header)
         section = strict_json(self.raw("signatures"), "signatures")
         entries = signature_entries(section.get("signatures"), "signatures")
-        keys = {signing_key_id(k.raw): k for k in trusted}
-        good = 0
-        for e in entries:
-            if e["key_id"] in keys:
-                need(signature_ok(keys[e["key_id"]], package_message(e["key_id"], self.h), e),
-                     "AUTH", "signatures: a trusted key's signature is invalid")
-                good += 1
-        need(good > 0, "AUTH", "signatures: none by a trusted key")
+        good = trust.verified(entries, lambda key_id: package_message(key_id, self.h))
+        need(good, "AUTH", "signatures: none by a trusted key")
         self._parse_header(raw_header)
         for name in ("manifest", "recipients"):
             need(sha256(self.raw(name)) == self.header[name + "_sha256"], "AUTH",
                  f"{name}: is not what the header's hash says")
         self._parse_manifest()
         self._parse_recipients()
-        need(good >= threshold, "DENIED", f"signatures: {good} of {threshold} needed")
-        v = self.manifest.get("validity", {})
+        model = self.manifest["model"]["name"]
+        count = sum(trust.may_sign(key_id, model) for key_id in good)
+        need(count >= trust.threshold(model), "DENIED",
+             f"signatures: {count} of {trust.threshold(model)} needed")
+
+    def admit(self, now=None, fleet=None, agent=None):
+        """§3: validity and constraints; None: not compared."""
+        v, c = self.manifest.get("validity", {}), self.manifest.get("constraints", {})
         if now is not None:
             need("not_before" not in v or now >= parse_time(v["not_before"], "validity.not_before"),
-                 "EXPIRED", "manifest.validity: not valid yet")
+                 "EXPIRED", "manifest.validity.not_before: not valid yet")
             need("not_after" not in v or now < parse_time(v["not_after"], "validity.not_after"),
-                 "EXPIRED", "manifest.validity: expired")
+                 "EXPIRED", "manifest.validity.not_after: expired")
+        need(fleet is None or "fleets" not in c or fleet in c["fleets"], "DENIED",
+             "manifest.constraints.fleets: not for this fleet")
+        need(agent is None or "min_agent" not in c or agent_version(agent, "agent") >= agent_version(
+            c["min_agent"], "min_agent"), "DENIED", "manifest.constraints.min_agent: a newer agent is needed")
 
     def _parse_header(self, raw):
         j = strict_json(raw, "header")
@@ -355,14 +488,18 @@ class Package:
         need(self.chunks <= 2**18, "FORMAT", "header: too many chunks")
         need(self.sections["payload"][1] == self.plain_len + 16 * self.chunks, "FORMAT",
              "payload: length is not what the header says")
-        crit = field(j, "crit", list, "header", 0, 16)
-        need(not crit, "UNSUPPORTED", f"header.crit: {crit} is not implemented")
+        self.crit = crit_list(j, "header", ("header.", "manifest."))
+        crit_check(self.crit, "header.", j, HEADER_FIELDS)
 
     def _parse_manifest(self):
         j = self.manifest = strict_json(self.raw("manifest"), "manifest")
+        crit_check(self.crit, "manifest.", j, MANIFEST_FIELDS)
         model = field(j, "model", dict, "manifest")
         field(model, "name", str, "model", 1, 256)
         field(model, "version", str, "model", None, 128)
+        if "metadata" in model:
+            need(all(isinstance(v, str) for v in field(model, "metadata", dict, "model", None, 256).values()),
+                 "FORMAT", "model.metadata: must hold strings")
         seq = field(model, "sequence", int, "model")
         if "floor" in model:
             need(field(model, "floor", int, "model") <= seq, "FORMAT", "model.floor: above sequence")
@@ -372,8 +509,15 @@ class Package:
         for name, known in (("validity", {"not_before", "not_after"}),
                             ("constraints", {"fleets", "min_agent"})):
             if name in j:
-                need(isinstance(j[name], dict) and set(j[name]) <= known, "FORMAT",
-                     f"manifest.{name}: unknown field")
+                only_fields(field(j, name, dict, "manifest"), known, f"manifest.{name}")
+        for name in j.get("validity", {}):
+            parse_time(j["validity"][name], f"validity.{name}")
+        constraints = j.get("constraints", {})
+        if "fleets" in constraints:
+            string_list(constraints, "fleets", "constraints", 1, 64)
+        if "min_agent" in constraints:
+            agent_version(field(constraints, "min_agent", str, "constraints"), "constraints.min_agent")
+        need(isinstance(j.get("provenance", {}), dict), "FORMAT", "manifest.provenance: not an object")
         payload = field(j, "payload", dict, "manifest")
         need(field(payload, "chunks", int, "payload") == self.chunks, "FORMAT", "payload.chunks")
         self.digests = b64(payload.get("chunk_digests"), "payload.chunk_digests", 32 * self.chunks)
@@ -402,11 +546,11 @@ class Package:
         ids = [r["id"] for r in self.recipients]
         need(len(set(ids)) == len(ids), "FORMAT", "recipients: an id is repeated")
 
-    def unwrap(self, key, grant=None, trusted=(), now=None):
+    def unwrap(self, key, grant=None, trust=None, now=None):
         own = kem_key_id(key.public.raw)
         pid = self.header["package_id"]
         if grant is not None:
-            block = self._grant_block(grant, own, trusted, now)
+            block = self._grant_block(grant, own, trust, now)
             kek = grant_kek(*key.secrets(block["x25519_epk"], block["mlkem768_ct"]), self.h,
                             block["x25519_epk"], block["mlkem768_ct"], key.public.raw)
             aad = self.h
@@ -425,31 +569,37 @@ class Package:
              == self.header["key_commitment"], "AUTH", "header.key_commitment: another file key")
         self.key = payload_key(file_key, self.header["payload_salt"], pid, self.aead)
 
-    def _grant_block(self, raw, own, trusted, now):
-        outer = strict_json(raw, "grant")
-        document = b64(outer.get("grant"), "grant.grant")
-        keys = {signing_key_id(k.raw): k for k in trusted}
-        entry, = signature_entries(outer.get("signatures"), "grant.signatures")
-        need(entry["key_id"] in keys, "AUTH", "grant: not by a trusted key")
-        need(signature_ok(keys[entry["key_id"]], grant_message(entry["key_id"], document), entry),
-             "AUTH", "grant: the signature is invalid")
+    def _grant_block(self, raw, own, trust, now):
+        document, entries = signed_document(raw, "grant")
+        good = trust.verified(entries, lambda key_id: grant_message(key_id, document))
         g = strict_json(document, "grant")
-        need(g.get("tgsp_grant") == "1.0" and not g.get("crit"), "UNSUPPORTED", "grant: version or crit")
-        need(b64(g.get("header_sha256"), "grant.header_sha256", 32) == self.h and
-             b64(g.get("package_id"), "grant.package_id", 16) == self.header["package_id"],
-             "DENIED", "grant: is for another package")
-        if now is not None:
-            need(parse_time(g["not_before"], "grant.not_before") <= now
-                 < parse_time(g["not_after"], "grant.not_after"), "EXPIRED", "grant: not valid now")
+        need(field(g, "tgsp_grant", str, "grant") == "1.0", "UNSUPPORTED", "grant.tgsp_grant: not known")
         block = recipient_block(g.get("recipient"), "grant.recipient")
+        times = [parse_time(g.get(n), f"grant.{n}") for n in ("issued_at", "not_before", "not_after")]
+        h = b64(g.get("header_sha256"), "grant.header_sha256", 32)
+        package_id = b64(g.get("package_id"), "grant.package_id", 16)
+        known = dict.fromkeys(("tgsp_grant", "package_id", "header_sha256", "issued_at", "not_before",
+                               "not_after", "crit"), None)
+        known["recipient"] = dict.fromkeys(block)
+        crit_check(crit_list(g, "grant", ("grant.",)), "grant.", g, known)
+        need(good, "AUTH", "grant: not by a trusted key")
+        need(any("granter" in trust.keys[key_id][1] for key_id in good), "DENIED",
+             "grant: signed by a trusted key without the role granter")
+        need(h == self.h and package_id == self.header["package_id"], "DENIED",
+             "grant: is for another package")
+        need(now is None or times[1] <= now < times[2], "EXPIRED", "grant: not valid now")
         need(block["id"] == own, "NOTFORKEY", "grant: is for another key")
         return block
 
-    def chunk(self, i):
+    def stored_chunk(self, i):
         size = min(self.chunk_size, self.plain_len - i * self.chunk_size) + 16
         stored = self._at(self.sections["payload"][0] + i * (self.chunk_size + 16), size)
         need(chunk_digest(stored) == self.digests[32 * i:32 * i + 32], "AUTH",
              f"payload: chunk {i} is not what the manifest's digest says")
+        return stored
+
+    def chunk(self, i):
+        stored = self.stored_chunk(i)
         try:
             return ciphers.OPEN[self.aead](self.key, chunk_nonce(i, i == self.chunks - 1), b"", stored)
         except ciphers.TagError:
@@ -470,18 +620,28 @@ def recipient_block(r, where):
         ("id", 16), ("x25519_epk", 32), ("mlkem768_ct", 1088), ("wrapped_key", 48))}
 
 
-def open_package(args, trusted, now):
+def signed_document(raw, what, most=1, limit=64 << 10):
+    """The envelope of grants, deployments and trust stores: the exact bytes and who signed them."""
+    need(len(raw) <= limit, "FORMAT", f"{what}: over {limit} bytes")
+    outer = strict_json(raw, what)
+    document = b64(outer.get(what), f"{what}.{what}")
+    listed = outer.get("signatures")
+    need(isinstance(listed, list) and len(listed) <= most, "FORMAT", f"{what}.signatures: how many")
+    if not listed and most > 1:  # a first trust store may be unsigned
+        return document, []
+    return document, signature_entries(listed, f"{what}.signatures")
+
+
+def open_package(args, trust, now):
     p = Package(args.file)
-    p.verify(trusted, args.threshold, now)
+    p.verify(trust)
+    p.admit(now)
     if args.command == "verify":
         for i in range(p.chunks):
-            size = min(p.chunk_size, p.plain_len - i * p.chunk_size) + 16
-            stored = p._at(p.sections["payload"][0] + i * (p.chunk_size + 16), size)
-            need(chunk_digest(stored) == p.digests[32 * i:32 * i + 32], "AUTH",
-                 f"payload: chunk {i} is not what the manifest's digest says")
+            p.stored_chunk(i)
         return p
     p.unwrap(KemPrivateKey(args.key), open(args.grant, "rb").read() if args.grant else None,
-             trusted, now)
+             trust, now)
     plain = p.plaintext()
     os.mkdir(args.out_dir)
     for f in p.manifest["files"]:
@@ -506,7 +666,10 @@ def main():
     if args.command == "open" and not (args.key and args.out_dir):
         a.error("open needs --key and --out-dir")
     try:
-        p = open_package(args, [read_signing_public(t) for t in args.trust], args.now)
+        trust = Trust(args.threshold)
+        for path in args.trust:
+            trust.add(read_signing_public(path))
+        p = open_package(args, trust, args.now)
     except Refused as e:
         print(f"{args.file}: {e.code}: {e}", file=sys.stderr)
         return EXIT[e.code]

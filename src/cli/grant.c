@@ -44,8 +44,12 @@ enum tg_rc cli_grant_prepare(struct cli_package *p, const struct tg_sign_sk *sig
     struct tg_trust_key own = {.pk = tg_sign_sk_pk(signer),
                                .roles = TG_ROLE_AUTHOR | TG_ROLE_GRANTER};
     TG_TRY(tg_trust_add(trust, &own, err));
-    for (size_t i = 0; i < extra->n; i++)
-        TG_TRY(cli_trust_add_pub(trust, extra->v[i], TG_ROLE_AUTHOR, err));
+    for (size_t i = 0; i < extra->n; i++) {
+        TG_AUTO(tg_sign_pk_freep) struct tg_sign_pk *pk = NULL;
+        TG_TRY(tg_sign_pk_load_file(extra->v[i], &pk, err));
+        if (!tg_mem_eq(tg_sign_pk_id(pk), tg_sign_pk_id(own.pk), TG_SIGN_ID_LEN))
+            TG_TRY(cli_trust_add_pub(trust, extra->v[i], TG_ROLE_AUTHOR, err));
+    }
     TG_TRY(cli_package_verify(p, trust, err));
     return tg_tgsp_unwrap(p->tgsp, key, err);
 }

@@ -307,6 +307,7 @@ def test_a_grant_lets_one_more_key_in(author, people, tmp_path):
     make = ["grant", tmp_path / "m.tgsp", "--key", author.key, "--signing-key", author.sign, "--recipient", friend.key_pub]
     got = pack.run(*make, "--out", tmp_path / "g.tgrant", "--json").json
     assert got["package"] == pack.run("inspect", tmp_path / "m.tgsp", "--json").json["package"]
+    pack.run(*make, "--trust", author.pub, "--out", tmp_path / "g.tgrant")  # one's own key may be named, too
     use = ["--trust", author.pub, "--out-dir", tmp_path / "out", "--grant", tmp_path / "g.tgrant"]
     pack.run("open", tmp_path / "m.tgsp", "--key", friend.key, *use)
     assert pack.tree(tmp_path / "out") == {b"w": b"weights"}

@@ -20,7 +20,7 @@
 struct publish {
     bool json;
     bool pin_new, pinned_only;
-    const char *config, *part_size;
+    const char *config, *part_size, *retry_for;
     const char *grant_fleet, *pins, *key, *signing_key, *not_after;
     const char *passphrase_file, *key_passphrase_file;
 };
@@ -39,6 +39,7 @@ static const struct tg_opt OPTS[] = {
     CLI_OPT_JSON,
     CLI_OPT_CONFIG(struct publish),
     STR_(part_size, "part-size", "N", "bytes per part, 65536 to 8388608 (default: by the file's size)"),
+    STR_(retry_for, "retry-for", "SPAN", "when the platform goes away in the middle, try so long without progress (default 2m; 0s: give up at once)"),
     STR_(grant_fleet, "grant-fleet", "FLEET", "also give every active device of this fleet access, by grants made here"),
     STR_(pins, "pins", "FILE", "your own list of devices' KEM keys (`device-id kem-key-id` per line); with --grant-fleet"),
     FLAG_(pinned_only, "pinned-only", "leave out devices that are not pinned"),
@@ -276,6 +277,21 @@ static void show_package(struct cli_out *o, const struct cli_uploaded *u)
     cli_out_bool(o, "resumed", "resumed", u->resumed);
 }
 
+static enum tg_rc retry_span(const struct publish *o, uint64_t *out, struct tg_err *err)
+{
+    TG_AUTO(tg_freep) char *plus = tg_asprintf("+%s", o->retry_for != NULL ? o->retry_for : "2m");
+    int64_t s = 0;
+
+    if (plus == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    if (cli_time_parse("--retry-for", plus, 0, &s, NULL) != TG_OK || s < 0 || s > 86400)
+        return TG_FAIL(err, TG_E_USAGE,
+                       "--retry-for: '%s' is no span of at most a day; write 90s or 10m",
+                       o->retry_for);
+    *out = (uint64_t)s * 1000;
+    return TG_OK;
+}
+
 static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args, struct tg_err *err)
 {
     const struct publish *o = opts;
@@ -290,6 +306,7 @@ static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args,
         TG_TRY(cli_number_parse("--part-size", o->part_size, TG_WIRE_PART_MAX, &up.part_size, err));
     if (o->part_size != NULL && up.part_size < TG_WIRE_PART_MIN)
         return TG_FAIL(err, TG_E_USAGE, "--part-size: at least %" PRIu64, TG_WIRE_PART_MIN);
+    TG_TRY(retry_span(o, &up.retry_ms, err));
     TG_TRY(prepare(&p, err));
     cli_signals_catch();
     TG_TRY(cli_package_open(args->v[0], &package, err)); /* what is no package is not sent */
@@ -315,8 +332,10 @@ const struct cli_verb cli_publish = {
               .args = "F.tgsp",
               .summary = "upload a package to the platform, and grant it to a fleet's devices",
               .details =
-             "Goes up in parts over a few connections; after a break of any kind the same command\n"
-             "sends only what is missing. With --grant-fleet this machine makes a grant for each\n"
+             "Goes up in parts over a few connections. When the platform goes away in the middle\n"
+             "it is tried again for a while (--retry-for), and said so; after a break of any kind\n"
+             "the same command sends only what is missing. With --grant-fleet this machine makes a "
+             "grant for each\n"
              "device: the devices' public keys come from the platform and are compared with your\n"
              "--pins; what is not pinned is taken on the platform's word and said so.\n\n"
              "  tensorguard publish m.tgsp\n"

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/thread.h"
@@ -15,7 +17,7 @@
 #include "codec/text.h"
 #include "crypto/hash.h"
 
-enum { READ_SIZE = 1 << 20, SMALL_PARTS = 16 };
+enum { READ_SIZE = 1 << 20, SMALL_PARTS = 16, FIRST_PAUSE_MS = 500, LONGEST_PAUSE_MS = 8000 };
 
 struct job {
     struct cli_api *api;
@@ -27,6 +29,8 @@ struct job {
     struct tg_wire_upload upload;
     uint64_t *parts; /* the numbers still to be sent */
     uint64_t parts_n;
+    atomic_bool broke; /* it was the connection that failed, or the platform too busy */
+    atomic_uint_fast64_t sent;
 
     struct worker {
         struct tg_http_client *http;
@@ -49,6 +53,13 @@ static void job_done(struct job *j)
     tg_fd_closep(&j->fd);
 }
 
+static enum tg_rc mark(struct job *j, enum tg_rc rc)
+{
+    if (rc == TG_E_CLOSED || rc == TG_E_TIMEOUT || rc == TG_E_IO || rc == TG_E_AGAIN)
+        j->broke = true;
+    return rc;
+}
+
 static enum tg_rc hash_file(struct job *j, struct tg_err *err)
 {
     TG_AUTO(tg_sha256_freep) struct tg_sha256_ctx *h = NULL;
@@ -69,6 +80,13 @@ static enum tg_rc hash_file(struct job *j, struct tg_err *err)
     if (tg_sha256_final(h, j->sha256) != TG_OK)
         return TG_FAIL(err, TG_E_INTERNAL, "SHA-256 failed");
     return TG_OK;
+}
+
+/* A call whose outcome may change by itself: remember that it was not the file or the platform's
+ * no. */
+static enum tg_rc call(struct job *j, const struct cli_call *c, struct tg_err *err)
+{
+    return mark(j, cli_api_call(j->api, c, err));
 }
 
 /* ---- the upload's id, remembered ---- */
@@ -194,20 +212,29 @@ static enum tg_rc send_part(void *ctx, uint64_t i, unsigned worker, struct tg_er
                             .headers_n = 1,
                             .answer_schema = &tg_wire_part,
                             .answer = &got};
-    enum tg_rc rc = cli_api_call_on(w->http, w->arena, &call, err);
-    if (rc != TG_OK)
+    enum tg_rc rc = mark(j, cli_api_call_on(w->http, w->arena, &call, err));
+    if (rc != TG_OK) {
         tg_err_wrap(err, "part %" PRIu64, part);
-    else
-        tg_progress_add(j->bar, n);
-    return rc;
+        return rc;
+    }
+    atomic_fetch_add(&j->sent, 1);
+    tg_progress_add(j->bar, n);
+    return TG_OK;
+}
+
+/* Ask what is missing. */
+static enum tg_rc look(struct job *j, struct tg_err *err)
+{
+    TG_AUTO(tg_freep) char *target = NULL;
+
+    TG_TRY(cli_api_path(TG_API_PREFIX "/uploads", j->upload.id, "", &target, err));
+    struct cli_call c = {.target = target, .answer_schema = &tg_wire_upload, .answer = &j->upload};
+    return call(j, &c, err);
 }
 
 /* Send what is missing until nothing is: a long list comes in several answers. */
 static enum tg_rc send_all(struct job *j, struct cli_uploaded *out, struct tg_err *err)
 {
-    TG_AUTO(tg_freep) char *target = NULL;
-
-    TG_TRY(cli_api_path(TG_API_PREFIX "/uploads", j->upload.id, "", &target, err));
     j->bar = tg_progress_new("uploading", j->size);
     tg_progress_add(j->bar, j->upload.received * j->upload.part_size);
     out->parts = part_count(j);
@@ -219,10 +246,7 @@ static enum tg_rc send_all(struct job *j, struct cli_uploaded *out, struct tg_er
             return TG_FAIL(err, TG_E_STATE, "the platform keeps none of the parts it takes");
         last = j->upload.received;
         TG_TRY(tg_thread_run(CLI_UPLOAD_CONNECTIONS, j->parts_n, send_part, j, err));
-        out->sent += j->parts_n;
-        struct cli_call call = {
-            .target = target, .answer_schema = &tg_wire_upload, .answer = &j->upload};
-        TG_TRY(cli_api_call(j->api, &call, err));
+        TG_TRY(look(j, err));
     }
     tg_progress_free(j->bar);
     j->bar = NULL;
@@ -234,14 +258,72 @@ static enum tg_rc complete(struct job *j, struct cli_uploaded *out, struct tg_er
     TG_AUTO(tg_freep) char *target = NULL;
 
     TG_TRY(cli_api_path(TG_API_PREFIX "/uploads", j->upload.id, "/complete", &target, err));
-    struct cli_call call = {.method = TG_HTTP_POST,
-                            .target = target,
-                            .answer_schema = &tg_wire_package,
-                            .answer = &out->package};
-    enum tg_rc rc = cli_api_call(j->api, &call, err);
-    if (rc != TG_E_CLOSED && rc != TG_E_TIMEOUT && rc != TG_E_IO && rc != TG_E_AGAIN)
+    struct cli_call c = {.method = TG_HTTP_POST,
+                         .target = target,
+                         .answer_schema = &tg_wire_package,
+                         .answer = &out->package};
+    enum tg_rc rc = call(j, &c, err);
+    if (!j->broke)
         (void)unlink(j->note); /* accepted or refused: either way it is over */
     return rc;
+}
+
+/* ---- going on after a break ---- */
+
+static void pause_before(unsigned attempt)
+{
+    uint32_t ms = attempt < 5 ? (uint32_t)FIRST_PAUSE_MS << attempt : LONGEST_PAUSE_MS;
+
+    for (uint32_t slept = 0; slept < ms && cli_signals_check(NULL) == TG_OK; slept += 100)
+        tg_clock_sleep_ms(100);
+}
+
+/* One go at what is left. */
+static enum tg_rc attempt(struct job *j, bool again, struct cli_uploaded *out, struct tg_err *err)
+{
+    enum tg_rc rc = again ? look(j, err) : TG_OK;
+
+    if (rc == TG_OK && again)
+        (void)fprintf(stderr, "tensorguard publish: the platform answers again: going on\n");
+    if (rc == TG_OK)
+        rc = send_all(j, out, err);
+    tg_progress_free(j->bar); /* before anything else is said there */
+    j->bar = NULL;
+    return rc == TG_OK ? complete(j, out, err) : rc;
+}
+
+/* What the platform has acknowledged stays there, so a break costs the parts in flight. */
+static enum tg_rc send_with_patience(struct job *j, const struct cli_upload *u,
+                                     struct cli_uploaded *out, struct tg_err *err)
+{
+    uint64_t since = tg_clock_mono_ns() / 1000000;
+    bool told = false;
+    uint64_t before = 0;
+
+    for (unsigned n = 0;; n++) {
+        j->broke = false;
+        enum tg_rc rc = attempt(j, n > 0, out, err);
+        out->sent = j->sent;
+        if (rc == TG_OK || !j->broke)
+            return rc;
+        TG_TRY(cli_signals_check(err));
+        uint64_t now = tg_clock_mono_ns() / 1000000;
+        if (out->sent > before) {
+            n = 0;
+            told = false;
+            since = now;
+        }
+        before = out->sent;
+        if (now - since >= u->retry_ms) {
+            tg_err_wrap(err, "the upload broke (the same command goes on where it was)");
+            return rc;
+        }
+        if (!told)
+            (void)fprintf(stderr, "tensorguard publish: %s; trying again for up to %" PRIu64 " s\n",
+                          err->msg, u->retry_ms / 1000);
+        told = true;
+        pause_before(n);
+    }
 }
 
 enum tg_rc cli_upload_file(struct cli_api *api, const struct cli_upload *u,
@@ -265,6 +347,5 @@ enum tg_rc cli_upload_file(struct cli_api *api, const struct cli_upload *u,
     out->resumed = u->keep_going && find_begun(&j);
     if (!out->resumed)
         TG_TRY(begin(&j, part_size, err));
-    TG_TRY(send_all(&j, out, err));
-    return complete(&j, out, err);
+    return send_with_patience(&j, u, out, err);
 }

@@ -15,6 +15,7 @@ struct cli_upload {
     const char *path;
     uint64_t part_size; /* 0: chosen by the file's size */
     bool keep_going;    /* take up an upload of the same file that was begun before */
+    uint64_t retry_ms;  /* once begun: try so long without progress when the platform is away */
 };
 
 struct cli_uploaded {

@@ -90,6 +90,35 @@ def test_login_exchanges_the_one_time_token_and_keeps_what_is_needed(platform, t
     assert (tmp_path / "third" / "token").read_text().strip() == lasting
 
 
+def test_a_second_login_replaces_no_key_unasked(operator, tmp_path):
+    config, names = operator.config, ("config.json", "token", "ca.pem", "vault.pub", "platform.pub")
+    log_in(operator.platform, config, config / "token")  # the same platform: nothing to say
+    before = {n: (config / n).read_bytes() for n in names}
+    old = operator.platform.client(before["token"].decode().strip()).get("/api/v1/platform").json
+    other = tg.Platform(tmp_path / "other").start()
+    try:
+        r = log_in(other, config, other.dir / "admin.token", rc="AUTH")
+        assert {n: (config / n).read_bytes() for n in names} == before
+        spare = config / "token.new"  # a one-time token is not lost by the refusal
+        assert stat.S_IMODE(spare.stat().st_mode) == 0o600 and "token.new" in r.err and "--replace-keys" in r.err
+        new = other.client(spare.read_text().strip()).get("/api/v1/platform").json
+        assert old["vault_key_id"] in r.err and new["vault_key_id"] in r.err, r.err
+        # The other key alone is noticed as well.
+        (config / "vault.pub").write_text(new["vault_public_key"])
+        r = log_in(other, config, spare, rc="AUTH")
+        assert old["platform_key_id"] in r.err and new["platform_key_id"] in r.err and "platform.pub" in r.err, r.err
+        said = pack.run("login", "--server", other.api_url, "--token-file", spare, "--ca", other.ca, "--config", config, "--json",
+                        "--replace-keys").json
+        assert said["vault_key_id"] == new["vault_key_id"] and not spare.exists()
+        assert (config / "platform.pub").read_text() == new["platform_public_key"]
+        assert json.loads((config / "config.json").read_text())["server"] == other.api_url
+        pack.write(config / "vault.pub", b"no key\n")
+        r = log_in(other, config, config / "token", rc="FORMAT")
+        assert "vault.pub" in r.err and "--replace-keys" in r.err
+    finally:
+        other.stop()
+
+
 def test_login_fails_with_a_reason(platform, tmp_path):
     token = pack.write(tmp_path / "t", b"tok\n")
     other_ca = tmp_path / "other.pem"
@@ -228,26 +257,47 @@ def test_a_broken_upload_goes_on_where_it_was(operator, fleet, people, tmp_path)
     assert [*notes.iterdir()] == []
 
 
+def upload_and_kill(operator, package, *more):
+    """An upload whose platform dies after some parts by kill -9; the process that uploads."""
+    p = subprocess.Popen([programs.path("tensorguard"), "publish", str(package), "--part-size", "65536", "--json", "--config",
+                          str(operator.config), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    notes = operator.config / "uploads"
+    tg.wait_for("the upload to begin", lambda: notes.is_dir() and any(n.name[0] != "." and ".tmp" not in n.name for n in notes.iterdir()))
+    p.send_signal(signal.SIGSTOP)
+    assert p.poll() is None
+    operator.platform.kill()
+    p.send_signal(signal.SIGCONT)
+    return p
+
+
 def test_an_upload_survives_the_platform(operator, fleet, people, tmp_path):
-    """kill -9 of the platform in the middle: the same command waits, goes on, and completes."""
+    """kill -9 of the platform in the middle: the command says so, waits, goes on, and completes."""
     package = build(people[0], tmp_path, size=32 << 20)
     endpoints = operator.platform.endpoints
-    p = subprocess.Popen([programs.path("tensorguard"), "publish", str(package), "--part-size", "65536", "--json", "--config",
-                          str(operator.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    notes = operator.config / "uploads"
-    tg.wait_for("the upload to begin", lambda: notes.is_dir() and any(".tmp" not in n.name for n in notes.iterdir()))
-    time.sleep(0.3)
-    operator.platform.kill()
-    out, err = p.communicate(timeout=60)
-    operator.platform.options = [o for o in operator.platform.options]
+    p = upload_and_kill(operator, package)
+    said = p.stderr.readline()
+    assert said.startswith("tensorguard publish: ") and "trying again for up to 120 s" in said, said
     operator.platform.options[1] = endpoints["api_url"].split("//")[1]
     operator.platform.start()
-    if p.returncode != 0:  # it gave up first, in words
-        assert p.returncode in (pack.EXIT["IO"], pack.EXIT["STATE"]) and err.decode().count("\n") == 1, err
-        said = operator.json("publish", package)
-        assert said["package"] == tg.h_of(package)
-    else:
-        assert json.loads(out)["package"] == tg.h_of(package)
+    out, err = p.communicate(timeout=120)
+    assert p.returncode == 0, err
+    assert "the platform answers again: going on" in err
+    done = json.loads(out)
+    assert done["package"] == tg.h_of(package) and done["parts_sent"] <= done["parts"]
+    assert operator.json("package", "list")["packages"][0]["header_sha256"] == done["package"]
+
+
+def test_an_upload_gives_up_after_the_time_given(operator, fleet, people, tmp_path):
+    package = build(people[0], tmp_path, size=32 << 20)
+    endpoints = operator.platform.endpoints
+    p = upload_and_kill(operator, package, "--retry-for", "0s")
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == pack.EXIT["IO"] and err.count("\n") == 1, err
+    assert "the same command goes on where it was" in err and "trying again" not in err
+    operator.platform.options[1] = endpoints["api_url"].split("//")[1]
+    operator.platform.start()
+    assert operator.json("publish", package)["resumed"] is True
+    operator.run("publish", package, "--retry-for", "soon", rc="USAGE")
 
 
 # ---- grants for a fleet ----

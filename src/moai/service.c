@@ -10,8 +10,6 @@
 #include "moai/infer.h"
 #include "tensor/oip.h"
 
-#define ANSWER_MAX (1u << 20)
-
 /* ---- which route ---- */
 
 static bool segment(const char **path, struct tg_bytes *out)
@@ -87,17 +85,6 @@ struct tg_route_match tg_route_parse(const char *path)
 }
 
 /* ---- answers ---- */
-
-/* {"error": "..."}; when even that fails, the bare status. */
-static void answer_error(struct tg_http_res *res, unsigned status, const char *text)
-{
-    TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(ANSWER_MAX);
-
-    tg_http_res_status(res, status);
-    if (tg_buf_str(&b, "{\"error\":") != TG_OK || tg_json_quote(&b, tg_bytes_str(text)) != TG_OK ||
-        tg_buf_str(&b, "}") != TG_OK || tg_http_res_json(res, status, &b) != TG_OK)
-        tg_http_res_status(res, status);
-}
 
 static unsigned status_of(enum tg_rc rc)
 {
@@ -310,7 +297,7 @@ enum tg_rc tg_service_handle(void *arg, const struct tg_http_req *req, struct tg
     if (status == 405)
         TG_TRY(tg_http_res_header(res, "Allow", tg_http_method_name(routes[x.match.route].method)));
     if (status != 0) {
-        answer_error(res, status, why);
+        tg_http_res_error(res, status, why);
         return TG_OK;
     }
     tg_http_res_status(res, 200);
@@ -318,7 +305,7 @@ enum tg_rc tg_service_handle(void *arg, const struct tg_http_req *req, struct tg
     if (rc == TG_OK)
         return tg_http_res_take(
             res, x.binary ? "application/octet-stream" : routes[x.match.route].type, &out);
-    answer_error(res, status_of(rc), err->rc == rc ? err->msg : tg_rc_text(rc));
+    tg_http_res_error(res, status_of(rc), err->rc == rc ? err->msg : tg_rc_text(rc));
     return TG_OK;
 }
 

@@ -233,7 +233,8 @@ static enum tg_rc make_server(struct worker *w, struct tg_err *err)
     const struct tg_http_server_opts opts = {.handler = tg_service_handle,
                                              .limit = tg_service_limit,
                                              .arg = &w->service,
-                                             .max_body = TG_OIP_BODY_MAX};
+                                             .max_body = TG_OIP_BODY_MAX,
+                                             .plain_errors = true};
 
     TG_TRY(read_token(w, err));
     TG_TRY(tg_http_server_new(w->loop, &opts, &w->server, err));

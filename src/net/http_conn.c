@@ -405,6 +405,16 @@ static struct tg_bytes body_of(struct evhttp_request *req)
     return p != NULL ? tg_bytes_make(p, n) : TG_BYTES_NONE;
 }
 
+/* What the server itself has to say. status 0: as err has it. */
+static void refuse(const struct tg_http_conn *c, struct tg_http_res *res, unsigned status,
+                   const struct tg_err *err)
+{
+    if (c->server->opts.plain_errors)
+        tg_http_res_error(res, status != 0 ? status : (unsigned)tg_rc_http(err->rc), err->msg);
+    else
+        tg_http_res_problem(res, status, err);
+}
+
 static TG_RC call_handler(struct tg_http_conn *c, struct evhttp_request *req, struct tg_http_req *r,
                           struct tg_http_res *res, struct tg_err *err)
 {
@@ -427,7 +437,7 @@ static TG_RC call_handler(struct tg_http_conn *c, struct evhttp_request *req, st
     if (rc != TG_OK) {
         if (err->rc != rc || err->msg[0] == '\0')
             tg_err_set(err, rc, "%s", tg_rc_text(rc));
-        tg_http_res_problem(res, 0, err);
+        refuse(c, res, 0, err);
     }
     if (o->done != NULL)
         o->done(o->arg, r, res->status);
@@ -443,7 +453,7 @@ static void answer(struct tg_http_conn *c, struct evhttp_request *req)
 
     tg_http_res_init(&res);
     if (c->refusal != NULL && c->served == c->refusal->at) {
-        tg_http_res_problem(&res, c->refusal->status, &c->refusal->err);
+        refuse(c, &res, c->refusal->status, &c->refusal->err);
         /* Says close, but leaves it to the client for LINGER_MS: closing a socket with unread bytes
          * resets the connection, and the client might never see why. evhttp closes by itself on
          * exactly "close"; a repeated token means the same to a client (RFC 9110 §7.6.1). */
@@ -451,10 +461,10 @@ static void answer(struct tg_http_conn *c, struct evhttp_request *req)
             tg_http_res_close(&res);
     } else if (!method_of(req, &r.method) || peer_read(c) != TG_OK) {
         tg_err_set(&err, TG_E_AUTH, "the client's certificate cannot be read");
-        tg_http_res_problem(&res, 403, &err);
+        refuse(c, &res, 403, &err);
         tg_http_res_close(&res);
     } else if (call_handler(c, req, &r, &res, &err) != TG_OK) {
-        tg_http_res_problem(&res, 0, &err);
+        refuse(c, &res, 0, &err);
     }
     c->served++;
     c->progress = tg_http_ms();

@@ -7,6 +7,8 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "codec/json.h"
+#include "codec/text.h"
 #include "net/http_server_internal.h"
 
 #define BODY_MAX SIZE_MAX
@@ -168,6 +170,26 @@ void tg_http_res_problem(struct tg_http_res *res, unsigned status, const struct 
         tg_http_res_take(res, TG_HTTP_PROBLEM_TYPE, &json) != TG_OK)
         body_drop(res);
     tg_buf_done(&json);
+}
+
+void tg_http_res_error(struct tg_http_res *res, unsigned status, const char *text)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf json = TG_BUF_INIT(16384);
+    char clean[TG_ERR_MAX];
+    size_t n = strlen(text) < sizeof(clean) ? strlen(text) : sizeof(clean) - 1;
+
+    /* A text cut inside a character, or made of a client's bytes, must still become JSON. */
+    memcpy(clean, text, n);
+    clean[n] = '\0';
+    for (size_t i = 0; !tg_utf8_ok(tg_bytes_make(clean, n)) && i < n; i++)
+        if ((unsigned char)clean[i] >= 0x80)
+            clean[i] = '?';
+    body_drop(res);
+    res->status = status;
+    if (tg_buf_str(&json, "{\"error\":") != TG_OK ||
+        tg_json_quote(&json, tg_bytes_make(clean, n)) != TG_OK || tg_buf_str(&json, "}") != TG_OK ||
+        tg_http_res_take(res, "application/json", &json) != TG_OK)
+        body_drop(res);
 }
 
 TG_RC tg_http_res_etag(const struct tg_http_req *req, struct tg_http_res *res, const char *etag,

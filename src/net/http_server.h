@@ -3,8 +3,8 @@
  * Before evhttp sees a byte of a request, our own scanner (net/http_guard.h) has checked the whole
  * head: one Content-Length or none, no Transfer-Encoding (411: send a length), no bare LF, folded
  * lines, NUL or control characters, no HTTP/1.0, sizes and counts within limits, and the body's
- * length against the limit of its route. A refused request is answered with problem details and the
- * connection is closed; at most the head of it was ever in memory.
+ * length against the limit of its route. A refused request is answered with problem details (or as
+ * plain_errors says) and the connection is closed; at most the head of it was ever in memory.
  *
  * The handler runs in the loop's thread and answers before it returns; files are streamed
  * afterwards with at most TG_HTTP_STREAM_CHUNK bytes of each answer in memory.
@@ -76,6 +76,9 @@ TG_RC tg_http_res_file(struct tg_http_res *res, const char *type, int fd, uint64
 /* Problem details from err. status 0: tg_rc_http(err->rc). Drops any body set before; on lack of
  * memory the answer is the bare status. */
 void tg_http_res_problem(struct tg_http_res *res, unsigned status, const struct tg_err *err);
+/* {"error": "..."} instead, as the Open Inference Protocol has it. text: any bytes (what is no
+ * UTF-8 becomes '?'). On lack of memory the answer is the bare status. */
+void tg_http_res_error(struct tg_http_res *res, unsigned status, const char *text);
 /* Close the connection after this answer. */
 void tg_http_res_close(struct tg_http_res *res);
 
@@ -112,6 +115,7 @@ struct tg_http_server_opts {
     tg_http_limit_fn *limit; /* NULL: max_body for everything */
     tg_http_done_fn *done;   /* may be NULL */
     void *arg;               /* of the three */
+    bool plain_errors; /* the server's own refusals are {"error": "..."}, not problem details */
     /* 0 takes the default in brackets. */
     uint64_t max_body;    /* never more than this, whatever limit says [1 MiB] */
     uint32_t max_head;    /* request line and headers, bytes [16 KiB] */

@@ -1,4 +1,5 @@
 """The worker serves the Open Inference Protocol, and answers what PyTorch and plain ONNX Runtime answer."""
+import http.client
 import json
 import random
 import shutil
@@ -218,6 +219,27 @@ def test_oversized_body_is_refused_before_it_is_sent(worker):
     s.connect(worker.listener.path)
     s.sendall(f"POST /v2/models/{MODEL}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".encode())
     assert b" 413 " in s.recv(4096).split(b"\r\n")[0] + b" "
+    s.close()
+
+
+@pytest.mark.parametrize("request_text,status", [
+    ("POST {infer} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", 413),
+    ("POST {infer} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+    ("GET /v2 HTTP/1.1\r\n\r\n", 400),
+    ("GET /v2 HTTP/1.0\r\nHost: x\r\n\r\n", 505),
+    ("GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    ("GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n", 400),
+])
+def test_what_no_handler_sees_is_refused_in_the_protocols_form(worker, request_text, status):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(30)
+    s.connect(worker.listener.path)
+    s.sendall(request_text.format(infer=f"/v2/models/{MODEL}/infer").encode())
+    r = http.client.HTTPResponse(s)
+    r.begin()
+    answer = json.loads(r.read())
+    assert r.status == status and r.headers["Content-Type"] == "application/json"
+    assert list(answer) == ["error"] and answer["error"]
     s.close()
 
 

@@ -27,6 +27,16 @@ static int start(void **state)
     return 0;
 }
 
+static int start_plain(void **state)
+{
+    (void)state;
+    memset(&fx, 0, sizeof(fx));
+    fx.file = -1;
+    fx.opts.plain_errors = true;
+    fx_start(&fx);
+    return 0;
+}
+
 static int start_impatient(void **state)
 {
     (void)state;
@@ -190,6 +200,31 @@ static void a_refusal_keeps_its_place_among_the_answers(void **state)
     assert_true(one != NULL && ok > one && bad > ok);
     assert_null(strstr(a, "/never|"));
     tg_free(a);
+}
+
+static void refusals_have_the_form_asked_for(void **state)
+{
+    static const struct {
+        const char *request, *status, *body;
+    } rows[] = {
+        {"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", " 411 ", "send"   },
+        {"GET / HTTP/1.1\r\n\r\n",                                               " 400 ", "Host is"},
+        {"GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",                                 " 400 ", "escape" },
+        {"GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n",                                 " 400 ", "escape" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
+        char *a = fx_raw(&fx, rows[i].request);
+        const char *body = strstr(a, "\r\n\r\n");
+        assert_contains(a, rows[i].status);
+        assert_contains(a, "Content-Type: application/json\r\n");
+        assert_non_null(body);
+        assert_int_equal(strncmp(body, "\r\n\r\n{\"error\":\"", 14), 0);
+        assert_contains(body, rows[i].body);
+        assert_null(strstr(a, "about:blank"));
+        tg_free(a);
+    }
 }
 
 static void heads_have_a_limit(void **state)
@@ -744,6 +779,7 @@ int main(void)
         TEST(ambiguous_requests_are_refused_and_the_connection_ends, start),
         TEST(nul_bytes_are_refused, start),
         TEST(a_refusal_keeps_its_place_among_the_answers, start),
+        TEST(refusals_have_the_form_asked_for, start_plain),
         TEST(heads_have_a_limit, start),
         TEST(an_oversized_body_is_refused_before_it_is_sent, start),
         TEST(a_client_that_sends_anyway_still_reads_why, start),

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "codec/text.h"
+#include "platform/audit.h"
 
 static void dirp(DIR **d)
 {
@@ -144,6 +146,34 @@ TG_RC tg_blobs_sweep(struct tg_platform *p, struct tg_db *db, struct tg_err *err
     return sweep_dir(db, p->uploads_dir, upload_known, err);
 }
 
+/* An upload that came to nothing leaves a row; one that became a package has its own already. */
+static enum tg_rc expire_one(struct tg_db *db, const struct tg_upload_row *up, int64_t now,
+                             struct tg_arena *arena, struct tg_err *err)
+{
+    char target[64], detail[128];
+    struct tg_audit_row row = {.at = now,
+                               .actor = "platform",
+                               .name = "",
+                               .address = "",
+                               .action = "upload.expire",
+                               .target = target,
+                               .outcome = "ok",
+                               .detail = detail};
+
+    (void)snprintf(target, sizeof(target), "upload:%s", up->id);
+    (void)snprintf(detail, sizeof(detail),
+                   "of token:%s, %" PRIu64 " of %" PRIu64 " parts had been received", up->owner,
+                   up->received, up->parts);
+    TG_TRY(tg_db_begin(db, err));
+    enum tg_rc rc = tg_upload_delete(db, up->id, err);
+    if (rc == TG_OK && up->state == 0)
+        rc = tg_audit_append(db, arena, &row, err);
+    if (rc == TG_OK)
+        rc = tg_db_commit(db, err);
+    tg_db_rollback(db);
+    return rc;
+}
+
 TG_RC tg_uploads_expire(struct tg_platform *p, struct tg_db *db, int64_t now, struct tg_err *err)
 {
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
@@ -154,14 +184,11 @@ TG_RC tg_uploads_expire(struct tg_platform *p, struct tg_db *db, int64_t now, st
     for (size_t i = 0; i < rows.n; i++) {
         const char *id = ((const struct tg_id_row *)rows.items)[i].id;
         TG_AUTO(tg_freep) char *path = tg_upload_path(p, id);
+        struct tg_upload_row up;
         if (path == NULL)
             return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-        TG_TRY(tg_db_begin(db, err));
-        enum tg_rc rc = tg_upload_delete(db, id, err);
-        if (rc == TG_OK)
-            rc = tg_db_commit(db, err);
-        tg_db_rollback(db);
-        TG_TRY(rc);
+        TG_TRY(tg_upload_get(db, id, arena, &up, err));
+        TG_TRY(expire_one(db, &up, now, arena, err));
         (void)unlink(path); /* a file without a row is swept at the next start */
     }
     return TG_OK;

@@ -314,6 +314,7 @@ static enum tg_rc housekeeping(struct service *s, struct tg_err *err)
 {
     TG_TRY(tg_loop_every(s->loop, FLUSH_MS, on_flush, s, NULL));
     TG_TRY(tg_loop_every(s->loop, TIDY_MS, on_tidy, s, NULL));
+    on_tidy(s); /* what expired while the platform was down */
     return tg_loop_run(s->loop, err);
 }
 

@@ -1,6 +1,7 @@
 """Packages on their way in: parts out of order, repeated, missing, lying; strangers; co-signed copies; downloads by range."""
 import hashlib
 import os
+import sqlite3
 import threading
 
 import pytest
@@ -142,6 +143,33 @@ def test_uploads_belong_to_their_token(platform, publisher, package):
     assert other.get(f"/api/v1/uploads/{upload['id']}", expect=403).slug == "forbidden"
     other.post(f"/api/v1/uploads/{upload['id']}/complete", expect=403)
     platform.admin().get(f"/api/v1/uploads/{upload['id']}")
+
+
+def test_an_upload_that_expires_leaves_its_row(platform, publisher, package):
+    data = package.read_bytes()
+    upload, other = begin(publisher, data), begin(publisher, b"x" * PART)
+    put(publisher, upload, 0, parts_of(data)[0])
+    done = begin(publisher, data)
+    for i, part in enumerate(parts_of(data)):
+        put(publisher, done, i, part)
+    publisher.post(f"/api/v1/uploads/{done['id']}/complete")
+    part = platform.dir / "uploads" / f"{upload['id']}.part"
+    assert part.exists()
+    platform.stop()
+    db = sqlite3.connect(platform.dir / "platform.db")
+    with db:
+        db.execute("UPDATE uploads SET expires_at = 1 WHERE id IN (?, ?)", (upload["id"], done["id"]))
+    db.close()
+    admin = platform.start().admin()
+    rows = tg.wait_for("the row", lambda: admin.get("/api/v1/audit?action=upload.expire").json["items"])
+    parts = -(-len(data) // PART)
+    assert [(r["target"], r["actor"], r["outcome"]) for r in rows] == [(f"upload:{upload['id']}", "platform", "ok")]
+    assert f"1 of {parts} parts had been received" in rows[0]["detail"] and "of token:" in rows[0]["detail"]
+    assert not part.exists()
+    client = platform.client(publisher.token)
+    client.get(f"/api/v1/uploads/{upload['id']}", expect=404)
+    client.get(f"/api/v1/uploads/{other['id']}")
+    assert admin.get("/api/v1/audit/verify").json["ok"] is True
 
 
 def test_oversized_part(platform, publisher, package):

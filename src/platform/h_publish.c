@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "crypto/keyfile.h"
 #include "platform/blobs.h"
 #include "platform/handlers.h"
@@ -179,6 +180,11 @@ enum tg_rc tg_h_blob_get(struct tg_call *c, struct tg_err *err)
 
 /* ---- grants ---- */
 
+struct granter {
+    uint8_t key_id[16];
+    bool author; /* it signed the package, too */
+};
+
 static struct tg_wire_grant grant_to_wire(const struct tg_grant_row *r)
 {
     struct tg_wire_grant w = {
@@ -217,11 +223,90 @@ enum tg_rc tg_h_grant_list(struct tg_call *c, struct tg_err *err)
     return tg_call_answer(c, 200, &tg_wire_grants, &out, err);
 }
 
+static enum tg_rc signed_package(struct tg_call *c, const struct tg_package_row *package,
+                                 const uint8_t key_id[16], bool *yes, struct tg_err *err)
+{
+    const char *hex;
+    struct tg_jlist signers;
+
+    *yes = false;
+    TG_TRY(tg_call_hex(c, tg_bytes_make(key_id, 16), &hex, err));
+    TG_TRY(tg_names_decode(c->arena, package->signers, &signers, err));
+    for (size_t i = 0; i < signers.n; i++)
+        *yes |= strcmp(hex, ((const char *const *)signers.items)[i]) == 0;
+    return TG_OK;
+}
+
+/* Is there a good signature of this one key? What else is signed does not count for it. */
+static enum tg_rc verify_by(const struct tg_grant *g, const struct tg_trust *trust,
+                            const uint8_t key_id[16], int64_t now, struct tg_err *err)
+{
+    TG_AUTO(tg_trust_freep) struct tg_trust *only = NULL;
+    struct tg_trust_key key;
+
+    if (!tg_trust_find(trust, key_id, &key))
+        return TG_FAIL(err, TG_E_AUTH, "the grant is signed by no registered publisher");
+    TG_TRY(tg_trust_new(&only));
+    TG_TRY(tg_trust_add(only, &key, err));
+    return tg_grant_verify(g, only, now, err);
+}
+
+/* Whose grant it is: of those who signed it, one who signed the package, too, if there is one. */
+static enum tg_rc find_granter(struct tg_call *c, const struct tg_package_row *package,
+                               const struct tg_grant *g, struct granter *out, struct tg_err *err)
+{
+    TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;
+    const struct tg_tgsp_signatures *s = tg_grant_signatures_get(g);
+    bool found = false;
+
+    TG_TRY(tg_vault_trust(c, &trust, err));
+    TG_TRY(tg_grant_verify(g, trust, c->now, err));
+    for (size_t i = 0; i < s->signatures.n && !(found && out->author); i++) {
+        const uint8_t *id = ((const struct tg_tgsp_signature *)s->signatures.items)[i].key_id;
+        bool author;
+        enum tg_rc rc = verify_by(g, trust, id, c->now, err);
+        if (rc == TG_E_AUTH)
+            continue;
+        TG_TRY(rc);
+        TG_TRY(signed_package(c, package, id, &author, err));
+        if (found && !author)
+            continue;
+        found = true;
+        out->author = author;
+        memcpy(out->key_id, id, sizeof(out->key_id));
+    }
+    return found ? TG_OK
+                 : TG_FAIL(err, TG_E_AUTH, "the grant is signed by no registered publisher");
+}
+
+/* Inside the change. Authors of the package may always; others where nothing better stands or can
+ * be made: a grant that opens nothing would keep the good one from the device. */
+static enum tg_rc may_put(struct tg_call *c, const struct tg_package_row *package,
+                          const struct granter *by, const struct tg_grant_row *row,
+                          struct tg_err *err)
+{
+    struct tg_grant_row have;
+
+    if (by->author)
+        return TG_OK;
+    enum tg_rc rc = tg_grant_get(c->db, package->h, row->kem_key_id, c->arena, &have, err);
+    if (rc == TG_E_NOTFOUND && !package->vault)
+        return TG_OK;
+    if (rc == TG_OK && !have.vault && tg_mem_eq(have.granter, by->key_id, sizeof(have.granter)))
+        return TG_OK;
+    if (rc != TG_OK && rc != TG_E_NOTFOUND)
+        return rc;
+    c->refusal_matters = true;
+    return TG_REFUSE(c, err, TG_PROBLEM_CONFLICT,
+                     "the grant's signer did not sign the package, and %s: let one of the "
+                     "package's signers make the grant",
+                     rc == TG_OK ? "the stored grant is another's" : "the vault makes its grants");
+}
+
 static enum tg_rc check_grant(struct tg_call *c, const struct tg_package_row *package,
-                              struct tg_grant_row *row, struct tg_err *err)
+                              struct granter *by, struct tg_grant_row *row, struct tg_err *err)
 {
     TG_AUTO(tg_grant_freep) struct tg_grant *g = NULL;
-    TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;
     uint8_t kem_key_id[16];
 
     enum tg_rc rc = tg_grant_decode(c->req->body, "grant", &g, err);
@@ -235,17 +320,14 @@ static enum tg_rc check_grant(struct tg_call *c, const struct tg_package_row *pa
         return TG_REFUSE(c, err, TG_PROBLEM_PACKAGE, "the grant is for another package");
     if (!tg_bytes_eq(TG_BYTES_OF(f->recipient.id), TG_BYTES_OF(kem_key_id)))
         return TG_REFUSE(c, err, TG_PROBLEM_PACKAGE, "the grant is for another KEM key");
-    TG_TRY(tg_vault_trust(c, &trust, err));
-    rc = tg_grant_verify(g, trust, c->now, err);
+    rc = find_granter(c, package, g, by, err);
     if (rc == TG_E_AUTH || rc == TG_E_DENIED || rc == TG_E_EXPIRED)
         return c->problem = TG_PROBLEM_PUBLISHER, rc;
     TG_TRY(rc);
-    const struct tg_tgsp_signatures *s = tg_grant_signatures_get(g);
     *row = (struct tg_grant_row){
         .issued_at = f->issued_at, .not_after = f->not_after, .document = c->req->body};
     memcpy(row->kem_key_id, kem_key_id, sizeof(row->kem_key_id));
-    memcpy(row->granter, ((const struct tg_tgsp_signature *)s->signatures.items)[0].key_id,
-           sizeof(row->granter));
+    memcpy(row->granter, by->key_id, sizeof(row->granter));
     return TG_OK;
 }
 
@@ -253,15 +335,18 @@ enum tg_rc tg_h_grant_put(struct tg_call *c, struct tg_err *err)
 {
     struct tg_package_row package;
     struct tg_grant_row row;
+    struct granter by = {.author = false};
     const char *granter, *detail;
 
     TG_TRY(tg_call_text(c, &c->target, err, "kem-key:%s", c->params[1]));
     TG_TRY(get_package(c, &package, err));
     TG_TRY(tg_call_about(c, package.h, err));
-    TG_TRY(check_grant(c, &package, &row, err));
+    TG_TRY(check_grant(c, &package, &by, &row, err));
     TG_TRY(tg_call_hex(c, TG_BYTES_OF(row.granter), &granter, err));
     TG_TRY(tg_call_text(c, &detail, err, "granted by %s", granter));
     TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(get_package(c, &package, err));
+    TG_TRY(may_put(c, &package, &by, &row, err));
     TG_TRY(tg_grant_put(c->db, package.h, &row, err));
     const struct tg_audit_entry entry = {
         .target = c->target, .package = c->package, .detail = detail};

@@ -1,5 +1,7 @@
 """Devices: enrolment, certificates of every wrong kind, renewal, revoking on an open connection, grants, deployments, reports."""
 import hashlib
+import json
+import os
 import sqlite3
 import ssl
 import time
@@ -376,6 +378,52 @@ def test_author_grants(platform, device, published, author, stranger, tmp_path):
     assert todo["grant"] is True
     assert device.client().get(f"/device/v1/packages/{h}/grant").body == good
     assert publisher.put(url, bytes(65537), expect=413)
+
+
+def test_another_publisher_cannot_displace_a_grant(platform, device, published, author, stranger, tmp_path):
+    """Publishers who did not sign the package put grants only where nothing better stands or can be made."""
+    admin, publisher = platform.admin(), platform.role("publisher")
+    package = published(recipients=[author / "encryption.pub"])
+    h = package["header_sha256"]
+    admin.post("/api/v1/publishers", {"name": "mallory", "public_key": (stranger / "signing.pub").read_text()})
+
+    def grant(package, signer):
+        blob = platform.dir / "blobs" / package["blob_sha256"][:2] / package["blob_sha256"]
+        out = tmp_path / f"{os.urandom(4).hex()}.tgrant"
+        tg.cli("grant", blob, "--key", author / "encryption.priv", "--signing-key", signer / "signing.priv",
+               "--recipient", device.dir / "encryption.pub", "--out", out,
+               *(["--trust", author / "signing.pub"] if signer != author else []))
+        return out.read_bytes()
+
+    def put(package, document, **kw):
+        return publisher.put(f"/api/v1/packages/{package['header_sha256']}/grants/{device.kem_key_id}", document, **kw)
+
+    def stored():
+        [row] = admin.get(f"/api/v1/packages/{h}/grants").json["items"]
+        return row
+
+    deploy(platform, package, device=device.id)
+    put(package, grant(package, stranger))  # a granter of its own, where there is no grant yet
+    put(package, grant(package, stranger))  # and again
+    good = grant(package, author)
+    put(package, good)  # the author's takes its place
+    row = stored()
+    assert put(package, grant(package, stranger), expect=409).slug == "conflict"
+    assert stored() == row
+    # a list of signatures that begins with the author's id is still not the author's
+    forged, real = json.loads(grant(package, stranger)), json.loads(good)
+    forged["signatures"].insert(0, real["signatures"][0])
+    assert put(package, json.dumps(forged, separators=(",", ":")).encode(), expect=None).status in (409, 422)
+    assert stored() == row
+    device.checkin()
+    assert device.client().get(f"/device/v1/packages/{h}/grant").body == good
+    refused = [r for r in admin.get("/api/v1/audit?action=grant.put").json["items"] if r["outcome"] == "refused"]
+    assert refused
+    put(package, grant(package, author))  # the author renews
+    # where the vault makes the grants nobody else comes before it
+    vaulted = published(recipients=[author / "encryption.pub", platform.dir / "vault.pub"])
+    assert put(vaulted, grant(vaulted, stranger), expect=409).slug == "conflict"
+    put(vaulted, grant(vaulted, author))
 
 
 def test_fleet_that_takes_only_author_grants(platform, published, tmp_path):

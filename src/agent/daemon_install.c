@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "crypto/hash.h"
 
 #define FETCH_BACKOFF_MS 500
 #define FETCH_BACKOFF_CAP_MS (5 * 60 * 1000)
@@ -101,7 +102,7 @@ static void spawn_trial(struct tg_daemon *d)
     d->install.told = TG_WK_NONE;
     enum tg_rc rc = tg_daemon_step(d, TG_STEP_TRYING, &err);
     if (rc == TG_OK)
-        rc = tg_daemon_spawn(d, TG_ROLE_TRIAL, &d->journal.pkg, true, &err);
+        rc = tg_daemon_spawn(d, TG_ROLE_TRIAL, &d->journal.pkg, false, &err);
     if (rc == TG_OK)
         return;
     tg_daemon_why(&d->install.why, rc, err.msg);
@@ -238,6 +239,36 @@ static TG_RC store_document(struct tg_daemon *d, const struct tg_directive *dir,
     return tg_file_write(path, text, 0600, true, err);
 }
 
+static bool grant_is(const char *path, const uint8_t sha256[32])
+{
+    uint8_t have[32];
+    struct tg_buf text = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
+    bool same = tg_file_read(path, &text, NULL) == TG_OK &&
+                tg_sha256(tg_buf_view(&text), have) == TG_OK && tg_mem_eq(have, sha256, 32);
+    tg_buf_done(&text);
+    return same;
+}
+
+/* The platform has a grant for what serves: is it a new one? */
+static void look_at_grant(struct tg_daemon *d, const struct tg_directive *dir)
+{
+    static const uint8_t unsaid[32];
+    char path[TG_STATE_PATH_MAX];
+    if (!dir->grant || !d->serving.current.set ||
+        !tg_mem_eq(d->serving.current.h, dir->pkg.h, 32) ||
+        tg_mem_eq(dir->grant_sha256, unsaid, 32) ||
+        tg_mem_eq(dir->grant_sha256, d->serve.grant_refused, 32))
+        return;
+    tg_state_grant(&d->state, dir->pkg.h, path);
+    if (grant_is(path, dir->grant_sha256))
+        return;
+    tg_state_grant_new(&d->state, dir->pkg.h, path);
+    if (grant_is(path, dir->grant_sha256))
+        return;
+    memcpy(d->serve.grant_asked, dir->grant_sha256, 32);
+    d->serve.grant = true;
+}
+
 /* What it is about is what serves already: only the deployment is new. */
 static void already_running(struct tg_daemon *d, const struct tg_directive *dir)
 {
@@ -251,7 +282,7 @@ static void already_running(struct tg_daemon *d, const struct tg_directive *dir)
         rc = tg_daemon_step(d, TG_STEP_RUNNING, &err);
     if (rc != TG_OK)
         tg_log_err("agent.journal", &err);
-    d->serve.grant = dir->grant;
+    look_at_grant(d, dir);
 }
 
 static void begin(struct tg_daemon *d, const struct tg_directive *dir)
@@ -306,6 +337,7 @@ static void again(struct tg_daemon *d, const struct tg_directive *dir)
     if (dir->document && !failed && store_document(d, dir, &err) != TG_OK)
         tg_log_err("agent.deployment", &err);
     d->install.grant = dir->grant;
+    look_at_grant(d, dir);
     bool fetching = d->install.state == TG_IN_FETCHING || d->install.state == TG_IN_FETCH_WAIT;
     if (fetching && !tg_mem_eq(d->journal.pkg.blob, dir->pkg.blob, 32)) {
         memcpy(d->journal.pkg.blob, dir->pkg.blob, 32);

@@ -54,7 +54,9 @@ struct tg_serve {
     uint64_t wake_ms;
     uint64_t stable_ms; /* then its failures are forgotten; 0: not counting */
     uint64_t restarts;
-    bool grant; /* its grant should be fetched anew */
+    bool grant;                /* its grant should be fetched anew */
+    uint8_t grant_refused[32]; /* SHA-256 of the last that was fetched and would not do */
+    uint8_t grant_asked[32];   /* and of the one asked for */
     struct tg_why why;
     struct tg_why last; /* why its worker was last restarted; stays while the package serves */
 };
@@ -117,8 +119,9 @@ void tg_daemon_turn(struct tg_daemon *d);
 
 /* daemon_workers.c */
 struct tg_slot *tg_daemon_slot(struct tg_daemon *d, enum tg_role role); /* NULL: none */
+/* new_grant: with the later of two grants. */
 TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg,
-                      bool with_deployment, struct tg_err *err);
+                      bool new_grant, struct tg_err *err);
 void tg_daemon_slot_kill(struct tg_slot *slot);
 void tg_daemon_slot_drain(struct tg_slot *slot);
 void tg_daemon_reap(struct tg_daemon *d);

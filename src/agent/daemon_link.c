@@ -263,6 +263,8 @@ static void grant_ended(struct tg_daemon *d, const struct tg_job *job)
     d->serve.grant = false; /* tried: the next failure may ask again */
     if (job->rc != TG_OK)
         tg_log_err("agent.grant", &job->err);
+    if (job->refused && job->rc != TG_E_EXPIRED) /* a clock may be set right */
+        memcpy(d->serve.grant_refused, d->serve.grant_asked, 32);
 }
 
 void tg_link_ended(struct tg_daemon *d)

@@ -47,6 +47,26 @@ static void slot_free(struct tg_slot *slot)
     slot->daemon->dirty = true;
 }
 
+/* A package may have two grants: one that a worker opened it with (or the first), and a later one.
+ * When the former fails the latter gets its turn, before the failure counts. */
+static bool other_grant(const struct tg_slot *slot)
+{
+    char path[TG_STATE_PATH_MAX];
+    tg_state_grant_new(&slot->daemon->state, slot->w.pkg.h, path);
+    return (slot->role == TG_ROLE_TRIAL || slot->role == TG_ROLE_SERVING) && !slot->w.new_grant &&
+           !slot->w.serving && slot->w.phase == TG_WK_FAILED &&
+           tg_worker_failure_of_grant(slot->w.code) && tg_state_has(path);
+}
+
+static bool respawned(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg)
+{
+    struct tg_err err = TG_ERR_INIT;
+    enum tg_rc rc = tg_daemon_spawn(d, role, pkg, true, &err);
+    if (rc != TG_OK)
+        tg_log_err("agent.worker", &err);
+    return rc == TG_OK;
+}
+
 /* What its end, or its failure, means to the machine it belongs to. The slot is free afterwards. */
 static void slot_failed(struct tg_slot *slot)
 {
@@ -59,8 +79,12 @@ static void slot_failed(struct tg_slot *slot)
         tg_daemon_why(role == TG_ROLE_TRIAL ? &d->install.why : &d->serve.why, slot->w.code,
                       slot->w.reason);
     }
+    bool other = other_grant(slot);
+    const struct tg_held pkg = slot->w.pkg;
     tg_worker_kill(&slot->w);
     slot_free(slot);
+    if (other && respawned(d, role, &pkg))
+        return;
     if (role == TG_ROLE_TRIAL)
         tg_install_event(d, final ? TG_INE_REFUSED : TG_INE_TRIAL_BROKE);
     if (role == TG_ROLE_SERVING)
@@ -83,6 +107,9 @@ static void slot_phase(struct tg_slot *slot)
         return;
     tg_log(TG_LOG_INFO, "agent.healthy", "pid=%d model=%s version=%s ready_ms=%" PRIu64,
            (int)slot->w.pid, slot->w.pkg.model, slot->w.pkg.version, slot->w.ready_ms);
+    struct tg_err err = TG_ERR_INIT;
+    if (tg_worker_grant_keep(&slot->w, &d->state, &err) != TG_OK)
+        tg_log_err("agent.grant", &err); /* both are kept: the next start tries both again */
     if (slot->role == TG_ROLE_TRIAL)
         tg_install_healthy(d, slot);
     else if (slot->role == TG_ROLE_SERVING)
@@ -127,7 +154,7 @@ static void on_control(void *arg)
 }
 
 TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg,
-                      bool with_deployment, struct tg_err *err)
+                      bool new_grant, struct tg_err *err)
 {
     struct tg_slot *slot = tg_daemon_slot(d, TG_ROLE_FREE);
     if (!slot)
@@ -138,7 +165,8 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
                                 .pkg = pkg,
                                 .kem_dir = d->kem_dir,
                                 .n_listen = d->n_listen,
-                                .with_deployment = with_deployment};
+                                .new_grant = new_grant,
+                                .with_deployment = role == TG_ROLE_TRIAL};
     memcpy(o.listen, d->listen, sizeof o.listen);
     slot->w = TG_WORKER_INIT;
     TG_TRY(tg_worker_start(&slot->w, &o, tg_daemon_now_ms(), err));

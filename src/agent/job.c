@@ -61,6 +61,7 @@ static TG_RC take_directive(const struct tg_wire_directive *d, struct tg_directi
     out->pkg.size = d->blob_size;
     memcpy(out->pkg.h, d->package, 32);
     memcpy(out->pkg.blob, d->blob_sha256, 32);
+    memcpy(out->grant_sha256, d->grant_sha256, 32);
     TG_TEXT_SET(out->pkg.deployment_id, d->deployment_id);
     if (d->document.n == 0)
         return TG_OK;
@@ -106,12 +107,27 @@ static bool blames_the_input(enum tg_rc rc)
     return rc != TG_OK && rc != TG_E_NOMEM && rc != TG_E_IO && rc != TG_E_INTERNAL;
 }
 
-/* A good grant in the cache is never overwritten by one that is not. */
-static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+/* Whether a grant's block opens the package only a worker can tell: a later grant waits beside the
+ * one in the cache until one has. */
+static TG_RC keep_grant(const struct tg_job *job, struct tg_bytes text, struct tg_err *err)
 {
     char path[TG_STATE_PATH_MAX];
-    struct tg_buf text = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
+    struct tg_buf have = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
     tg_state_grant(job->state, job->pkg.h, path);
+    bool first = !tg_state_has(path);
+    bool same =
+        !first && tg_file_read(path, &have, NULL) == TG_OK && tg_bytes_eq(tg_buf_view(&have), text);
+    tg_buf_done(&have);
+    if (same)
+        return TG_OK;
+    if (!first)
+        tg_state_grant_new(job->state, job->pkg.h, path);
+    return tg_file_write(path, text, 0600, true, err);
+}
+
+static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    struct tg_buf text = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
     enum tg_rc rc = tg_device_grant(&j->device, job->pkg.h, &text, err);
     if (rc != TG_OK) {
         tg_err_wrap(err, "grant");
@@ -121,7 +137,7 @@ static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *e
         job->local = rc != TG_OK;
     }
     if (rc == TG_OK)
-        rc = tg_file_write(path, tg_buf_view(&text), 0600, true, err);
+        rc = keep_grant(job, tg_buf_view(&text), err);
     tg_buf_done(&text);
     return rc;
 }

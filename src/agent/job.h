@@ -25,6 +25,7 @@ enum tg_job_kind {
 struct tg_directive {
     struct tg_held pkg; /* h, blob, size, deployment_id */
     bool grant;
+    uint8_t grant_sha256[32]; /* zeros: not said */
     enum tg_update_state update_state;
     uint64_t seq;
     uint8_t *document; /* tg_free by who takes the job's result; NULL: not sent */
@@ -47,7 +48,7 @@ struct tg_job {
     /* out */
     enum tg_rc rc;
     struct tg_err err;
-    bool refused;  /* FETCH: will not do, now or later */
+    bool refused;  /* FETCH, GRANT: will not do, now or later */
     bool local;    /* FETCH: broke here (disk, files), not on the way */
     bool done;     /* FETCH: package and grant are in place */
     uint64_t have; /* FETCH: bytes so far */

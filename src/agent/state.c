@@ -138,6 +138,11 @@ void tg_state_grant(const struct tg_state *s, const uint8_t h[32], char out[TG_S
     hash_path(s, "grants", "tgrant", h, out);
 }
 
+void tg_state_grant_new(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX])
+{
+    hash_path(s, "grants", "new.tgrant", h, out);
+}
+
 void tg_state_deployment(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX])
 {
     hash_path(s, "deployments", "tgdeploy", h, out);

@@ -37,6 +37,8 @@ TG_RC tg_state_path(const struct tg_state *s, char out[TG_STATE_PATH_MAX], struc
 void tg_state_package(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX]);
 void tg_state_part(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX]);
 void tg_state_grant(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX]);
+/* A later grant of the same package, until it has opened the package in a worker. */
+void tg_state_grant_new(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX]);
 void tg_state_deployment(const struct tg_state *s, const uint8_t h[32],
                          char out[TG_STATE_PATH_MAX]);
 

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "codec/json.h"
 #include "codec/text.h"
+#include "wire/package.h"
 
 /* ---- starting ---- */
 
@@ -31,6 +32,7 @@ struct plan {
     char text[ARGS_MAX][ARG_TEXT];
     int owned[TG_SPAWN_FDS_MAX]; /* to be closed by us */
     size_t n_owned;
+    int grant_fd; /* one of them; -1: none */
 };
 
 static void plan_done(struct plan *p)
@@ -74,9 +76,14 @@ static TG_RC add_files(struct plan *p, const struct tg_worker_start *o, struct t
     TG_TRY(add_file(p, "--trust-fd", path, err));
     TG_TRY(tg_state_path(o->state, path, err, "rollback.json"));
     TG_TRY(add_file(p, "--rollback-fd", path, err));
-    tg_state_grant(o->state, o->pkg->h, path);
-    if (tg_state_has(path))
+    if (o->new_grant)
+        tg_state_grant_new(o->state, o->pkg->h, path);
+    else
+        tg_state_grant(o->state, o->pkg->h, path);
+    if (tg_state_has(path)) {
         TG_TRY(add_file(p, "--grant-fd", path, err));
+        p->grant_fd = p->owned[p->n_owned - 1];
+    }
     tg_state_deployment(o->state, o->pkg->h, path);
     if (o->with_deployment && tg_state_has(path))
         TG_TRY(add_file(p, "--deployment-fd", path, err));
@@ -128,9 +135,14 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     TG_AUTO(tg_fd_closep) int theirs = pair[1];
     if (fcntl(ours, F_SETFL, O_NONBLOCK) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "worker: control channel");
-    struct plan plan = {0};
+    struct plan plan = {.grant_fd = -1};
     pid_t pid = 0;
+    TG_AUTO(tg_fd_closep) int grant_fd = -1;
     enum tg_rc rc = make_plan(&plan, o, theirs, err);
+    if (rc == TG_OK && o->new_grant && plan.grant_fd >= 0) {
+        grant_fd = fcntl(plan.grant_fd, F_DUPFD_CLOEXEC, 0);
+        rc = grant_fd < 0 ? TG_FAIL_ERRNO(err, TG_E_IO, "worker: its grant") : TG_OK;
+    }
     if (rc == TG_OK)
         rc = tg_spawn(&plan.spawn, &pid, err);
     plan_done(&plan);
@@ -138,10 +150,13 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     *w = (struct tg_worker){.pid = pid,
                             .ctl = ours,
                             .pkg = *o->pkg,
+                            .new_grant = o->new_grant,
+                            .grant_fd = grant_fd,
                             .started_ms = now_ms,
                             .deadline_ms = now_ms + o->settings->load_timeout_s * 1000,
                             .timeout_ms = o->settings->worker_timeout_s * 1000};
     ours = -1;
+    grant_fd = -1;
     return TG_OK;
 }
 
@@ -333,8 +348,35 @@ TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *
 
 /* ---- its end ---- */
 
+TG_RC tg_worker_grant_keep(struct tg_worker *w, const struct tg_state *s, struct tg_err *err)
+{
+    TG_AUTO(tg_fd_closep) int fd = w->grant_fd;
+    char path[TG_STATE_PATH_MAX];
+    w->grant_fd = -1;
+    if (fd < 0)
+        return TG_OK;
+    uint8_t *text = tg_alloc(TG_WIRE_GRANT_MAX);
+    if (!text)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    ssize_t n = pread(fd, text, TG_WIRE_GRANT_MAX, 0); /* a small file: all of it */
+    tg_state_grant(s, w->pkg.h, path);
+    enum tg_rc rc = TG_E_IO;
+    if (n > 0)
+        rc = tg_file_write(path, tg_bytes_make(text, (size_t)n), 0600, true, err);
+    else
+        tg_err_set(err, rc, "worker: its grant cannot be read again");
+    tg_free(text);
+    TG_TRY(rc);
+    /* a kill before this leaves the same grant under both names; one that came in the meantime is
+     * offered again */
+    tg_state_grant_new(s, w->pkg.h, path);
+    return tg_state_remove(path, err);
+}
+
 void tg_worker_close(struct tg_worker *w)
 {
+    tg_fd_close(w->grant_fd);
+    w->grant_fd = -1;
     tg_fd_close(w->ctl);
     w->ctl = -1;
 }
@@ -380,6 +422,12 @@ void tg_worker_kill(struct tg_worker *w)
     while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
         ;
     ended(w, status);
+}
+
+bool tg_worker_failure_of_grant(enum tg_rc rc)
+{
+    return rc == TG_E_NOTFORKEY || rc == TG_E_AUTH || rc == TG_E_EXPIRED || rc == TG_E_DENIED ||
+           rc == TG_E_FORMAT || rc == TG_E_LIMIT || rc == TG_E_UNSUPPORTED;
 }
 
 bool tg_worker_failure_final(enum tg_rc rc)

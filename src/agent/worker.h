@@ -33,6 +33,8 @@ struct tg_worker {
     pid_t pid; /* 0: no process */
     int ctl;   /* -1: closed */
     struct tg_held pkg;
+    bool new_grant; /* it was given the later grant */
+    int grant_fd;   /* which is this, until it is healthy; -1: none */
     enum tg_worker_phase phase;
     bool serving, draining;
     uint64_t started_ms;            /* monotonic */
@@ -46,7 +48,7 @@ struct tg_worker {
     char reason[TG_REASON_TEXT];
 };
 
-#define TG_WORKER_INIT ((struct tg_worker){.ctl = -1})
+#define TG_WORKER_INIT ((struct tg_worker){.ctl = -1, .grant_fd = -1})
 
 struct tg_worker_start {
     const struct tg_state *state;
@@ -56,6 +58,7 @@ struct tg_worker_start {
     int kem_dir; /* descriptor of kem/ */
     int listen[TG_WORKER_LISTEN_MAX];
     size_t n_listen;
+    bool new_grant;       /* the later grant, tg_state_grant_new, if there is one */
     bool with_deployment; /* hand it the signed deployment: needed only to go back below K */
 };
 
@@ -78,6 +81,12 @@ TG_RC tg_worker_take(struct tg_worker *w, struct tg_bytes text, uint64_t now_ms,
 TG_RC tg_worker_serve(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
 TG_RC tg_worker_ping(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
 TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *err);
+
+/* It is healthy, so its grant opens the package: the later grant takes the earlier one's place,
+ * durably. Nothing to do for a worker with the earlier one. */
+TG_RC tg_worker_grant_keep(struct tg_worker *w, const struct tg_state *s, struct tg_err *err);
+/* Could the failure lie in the grant, so that another one may do? */
+bool tg_worker_failure_of_grant(enum tg_rc rc);
 
 /* Close the control channel (after taking it out of the event loop): the worker exits. */
 void tg_worker_close(struct tg_worker *w);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "platform/h_agent.h"
@@ -222,6 +223,57 @@ static enum tg_rc prepare(struct tg_call *c, const struct tg_directive_row *d,
     return rc;
 }
 
+/* Is it time for the vault to make the grant of an offered package anew? */
+static enum tg_rc grant_due(struct tg_call *c, const struct tg_directive_row *d, bool *due,
+                            struct tg_err *err)
+{
+    struct tg_grant_row have = {.vault = false};
+
+    *due = false;
+    if (d->own_block || !d->vault || d->grants == TG_GRANTS_AUTHOR)
+        return TG_OK;
+    enum tg_rc rc = tg_grant_get(c->db, d->h, c->who.kem_key_id, c->arena, &have, err);
+    if (rc != TG_OK && rc != TG_E_NOTFOUND)
+        return rc;
+    int64_t from = have.vault ? have.issued_at + (have.not_after - have.issued_at) / 2
+                              : have.not_after; /* an author's own grant is left alone till then */
+    *due = rc == TG_E_NOTFOUND || c->now >= from;
+    return TG_OK;
+}
+
+/* From half of its life on, so that a device that is away for a while does not find it expired; and
+ * afterwards for one that was. If it can't be made the device keeps what it has. */
+static enum tg_rc renew_grant(struct tg_call *c, const struct tg_directive_row *d,
+                              struct tg_err *err)
+{
+    struct tg_package_row package;
+    struct tg_device_row device;
+    struct tg_grant_row made = {.document = TG_BYTES_NONE};
+    struct tg_err why = TG_ERR_INIT;
+    struct tg_audit_entry entry = {
+        .action = "grant.vault", .detail = "made anew by the vault", .package = TG_BYTES_OF(d->h)};
+    bool due;
+
+    TG_TRY(grant_due(c, d, &due, err));
+    if (!due)
+        return TG_OK;
+    TG_TRY(tg_package_get(c->db, d->h, c->arena, &package, err));
+    TG_TRY(tg_device_get(c->db, c->who.id, c->arena, &device, err));
+    enum tg_rc rc = tg_vault_grant(c, &package, device.kem_public_key, &made, &why);
+    if (rc != TG_OK) {
+        tg_log_err("platform.grant", &why);
+        return TG_OK;
+    }
+    TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
+    TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(grant_due(c, d, &due, err)); /* an author's may have come meanwhile */
+    if (due) {
+        TG_TRY(tg_grant_put(c->db, d->h, &made, err));
+        TG_TRY(tg_audit(c, &entry, err));
+    }
+    return tg_db_commit(c->db, err);
+}
+
 static enum tg_rc write_offer(struct tg_call *c, const struct tg_directive_row *d,
                               const struct tg_grant_row *made, struct tg_err *err)
 {
@@ -318,6 +370,8 @@ static enum tg_rc direct(struct tg_call *c, const struct tg_wire_checkin *in,
     if (rc != TG_OK && rc != TG_E_NOTFOUND)
         return rc;
     w->grant = rc == TG_OK;
+    if (w->grant)
+        TG_TRY(tg_sha256(grant.document, w->grant_sha256));
     if (tg_bytes_eq(TG_BYTES_OF(in->have_document), TG_BYTES_OF(d->document_sha256)))
         return TG_OK;
     TG_TRY(tg_deployment_get(c->db, d->deployment, c->arena, &row, err));
@@ -341,6 +395,7 @@ enum tg_rc tg_h_checkin(struct tg_call *c, struct tg_err *err)
         rc = offer(c, &d, &ready, err);
     if (rc == TG_OK && ready) {
         TG_TRY(refresh(c, &d, err));
+        TG_TRY(renew_grant(c, &d, err));
         TG_TRY(direct(c, &in, &d, &directive, err));
         out.deployments = (struct tg_jlist){&directive, 1};
     }

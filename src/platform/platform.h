@@ -26,6 +26,7 @@ struct tg_platform_config {
     struct tg_opt_list names; /* server certificate's further names */
     uint64_t rate_limit;      /* requests per second and token; 0: unlimited */
     uint64_t poll_s;          /* how often devices should check in */
+    uint64_t grant_life_s;    /* of the vault's grants */
     uint64_t threads;         /* per listener */
     bool new_admin_token;
     bool json;

@@ -63,7 +63,7 @@ static enum tg_rc make(struct tg_call *c, int fd, const struct tg_kem_pk *to,
                                        .signer = c->p->keys->platform,
                                        .issued_at = c->now,
                                        .not_before = c->now - 86400, /* clocks that run late */
-                                       .not_after = c->now + TG_GRANT_LIFE};
+                                       .not_after = c->now + (int64_t)c->p->config->grant_life_s};
     TG_TRY(tg_grant_make(p, &spec, &doc, err));
     uint8_t *copy = tg_arena_alloc(c->arena, doc.n, 1);
     if (copy == NULL)

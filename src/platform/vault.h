@@ -10,7 +10,8 @@
  * model names has the author role for those; limits don't apply to grants. */
 TG_RC tg_vault_trust(struct tg_call *c, struct tg_trust **out, struct tg_err *err);
 
-/* Both must outlive long absences from the network. Documents are signed anew at half life. */
+/* Both must outlive long absences from the network, and are made anew at half their life. A
+ * platform can be told another life of its vault's grants. */
 #define TG_GRANT_LIFE (INT64_C(10) * 365 * 86400)
 #define TG_DOCUMENT_LIFE (INT64_C(365) * 86400)
 

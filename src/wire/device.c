@@ -57,6 +57,7 @@ static const struct tg_jfield directive_fields[] = {
     TG_J_HEX(T, blob_sha256, TG_J_REQ),
     TG_J_U64(T, blob_size, 1, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_BOOL(T, grant, TG_J_REQ),
+    TG_J_HEX(T, grant_sha256, TG_J_SKIP0),
     TG_J_ENUM(T, update_state, tg_update_state_names, TG_J_REQ),
     TG_J_U64(T, seq, 0, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_RAW(T, document, TG_WIRE_DEPLOYMENT_DOC_MAX, TG_J_SKIP0),

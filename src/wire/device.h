@@ -58,8 +58,9 @@ struct tg_wire_directive {
     uint64_t blob_size;
     bool grant; /* GET …/packages/{H}/grant has one; false: the package itself has this device's
                    block */
-    int update_state; /* what the platform last took; seq of it in `seq` */
-    uint64_t seq;     /* reports must be above this */
+    uint8_t grant_sha256[TG_WIRE_HASH_LEN]; /* of that grant's text; zeros: none */
+    int update_state;                       /* what the platform last took; seq of it in `seq` */
+    uint64_t seq;                           /* reports must be above this */
     struct tg_bytes
         document; /* raw JSON, byte for byte the .tgdeploy; left out when the device has it */
 };

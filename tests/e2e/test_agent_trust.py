@@ -1,4 +1,6 @@
 """What must not run: strangers' packages, older ones, ones below the floor, and all that a stolen platform wants."""
+import base64
+import datetime
 import json
 import os
 import pathlib
@@ -8,6 +10,7 @@ import time
 
 import pytest
 
+import moai_launcher
 import programs
 import tg
 import tg_agent
@@ -219,6 +222,74 @@ def test_a_bad_grant_does_not_replace_a_good_one(running):
     a.start()
     a.wait_serving("1")
     assert a.serves(1)
+
+
+def grant_files(a, h):
+    return a.state / "grants" / f"{h}.tgrant", a.state / "grants" / f"{h}.new.tgrant"
+
+
+def test_a_dud_grant_does_not_replace_a_good_one(running, author, tmp_path):
+    """A grant that is well signed, by a key the device takes grants from, but opens nothing: a worker alone can tell. The
+    device keeps the one that works."""
+    world, a = running
+    h = world.api.get("/api/v1/packages").json["items"][0]["header_sha256"]
+    kept, later = grant_files(a, h)
+    good = kept.read_bytes()
+    body = json.loads(base64.urlsafe_b64decode(json.loads(good)["grant"] + "=="))
+    text = body["recipient"]["mlkem768_ct"]
+    body["recipient"]["mlkem768_ct"] = ("B" if text[0] == "A" else "A") + text[1:]
+    (tmp_path / "body").write_text(json.dumps(body, separators=(",", ":")))
+    shutil.copy(author / "signing.priv", tmp_path / "signer.priv")
+    moai_launcher.kit("sign-grant", "--dir", tmp_path, "--signer", "signer", "--input", tmp_path / "body", "--out",
+                      tmp_path / "dud")
+    dud = (tmp_path / "dud").read_bytes()
+    with sqlite3.connect(world.platform.dir / "platform.db") as db:
+        assert db.execute("UPDATE grants SET document = ?", (dud,)).rowcount == 1
+    a.poke()
+    tg.wait_for("the dud is here", lambda: later.exists() and later.read_bytes() == dud)
+    assert kept.read_bytes() == good and a.serves(1)
+    for _ in range(2):
+        a.kill()
+        a.start()
+        a.wait_serving("1")
+        assert a.serves(1) and kept.read_bytes() == good
+    # the wrong way round (the first one never opened anything): the other gets its turn, and the place
+    a.kill()
+    kept.write_bytes(dud)
+    later.write_bytes(good)
+    a.start()
+    a.wait_serving("1")
+    assert a.serves(1) and kept.read_bytes() == good
+
+
+def test_grants_are_renewed(tmp_path, author):
+    """The vault makes a grant anew at half of its life, and for a device that comes back with an expired one."""
+    w = tg_agent.World(tmp_path, author, options=["--grant-life", "16"])
+    try:
+        a = w.agent().enrol()
+        h, d = w.ship(1)
+        a.start()
+        w.wait_update(d, a.id, "running")
+        kept, later = grant_files(a, h)
+        first = kept.read_bytes()
+        tg.wait_for("a new grant", later.exists)
+        assert kept.read_bytes() == first and a.serves(1)
+        a.kill()
+        over = lambda: all(ends(p) < time.time() for p in (kept, later))  # noqa: E731
+        tg.wait_for("both have expired", over)
+        a.start()
+        a.wait_serving("1")
+        assert a.serves(1)
+        tg.wait_for("the place of the first", lambda: kept.read_bytes() != first)
+        made = w.api.get("/api/v1/audit?action=grant.vault").json["items"]
+        assert len(made) >= 3
+    finally:
+        w.stop()
+
+
+def ends(path):
+    body = json.loads(base64.urlsafe_b64decode(json.loads(path.read_bytes())["grant"] + "=="))
+    return datetime.datetime.fromisoformat(body["not_after"].replace("Z", "+00:00")).timestamp()
 
 
 def test_other_platform_key_is_not_believed(world, tmp_path):

@@ -26,10 +26,10 @@ LOGITS = {v: numpy.load(EXAMPLE / "heldout" / f"logits_v{v}.npy")[:8] for v in (
 class World:
     """A platform, one fleet, a registered author, and whatever devices a test enrols."""
 
-    def __init__(self, folder, author, poll=1):
+    def __init__(self, folder, author, poll=1, options=()):
         self.dir = pathlib.Path(folder)
         self.author = author
-        self.platform = tg.Platform(self.dir / "platform", poll=poll).start()
+        self.platform = tg.Platform(self.dir / "platform", *options, poll=poll).start()
         self.agents = []
         self.setup()
 

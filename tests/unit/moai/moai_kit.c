@@ -20,6 +20,7 @@
 #include "tgsp/grant.h"
 #include "tgsp/package.h"
 #include "tgsp/rollback.h"
+#include "tgsp/signed_doc_internal.h"
 #include "tgsp/trust.h"
 
 struct args {
@@ -213,6 +214,21 @@ static enum tg_rc do_grant(const struct args *a, struct tg_err *err)
     return tg_file_write(a->out, tg_buf_view(&text), 0644, true, err);
 }
 
+/* A grant whose body is what was given: well signed, whatever it says. */
+static enum tg_rc do_sign_grant(const struct args *a, struct tg_err *err)
+{
+    TG_AUTO(tg_sign_sk_freep) struct tg_sign_sk *signer = NULL;
+    TG_AUTO(tg_buf_done) struct tg_buf body = TG_BUF_INIT(TG_TGSP_DOC_MAX);
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TGSP_DOC_MAX);
+
+    TG_TRY(signer_load(a, a->signer, &signer, err));
+    TG_TRY(tg_file_read(a->input, &body, err));
+    const struct tg_sign_sk *const keys[] = {signer};
+    const struct tg_signers by = {.keys = keys, .n = 1};
+    TG_TRY(tg_signed_doc_make(TG_DOC_GRANT, tg_buf_view(&body), &by, &text, err));
+    return tg_file_write(a->out, tg_buf_view(&text), 0644, true, err);
+}
+
 static enum tg_rc do_deployment(const struct args *a, struct tg_err *err)
 {
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
@@ -262,6 +278,7 @@ static const struct {
     {"keys",       do_keys      },
     {"package",    do_package   },
     {"grant",      do_grant     },
+    {"sign-grant", do_sign_grant},
     {"deployment", do_deployment},
     {"rollback",   do_rollback  }
 };

@@ -2,17 +2,20 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/mem.h"
+#include "base/region.h"
 
 struct tg_secret {
     uint8_t *map;    /* guard page, data, guard page */
     size_t map_size; /* all of it */
     uint8_t *data;
+    bool region;   /* map is a piece of the protected region */
     size_t size;   /* as asked */
     size_t locked; /* rounded up to pages */
 };
@@ -30,7 +33,24 @@ static enum tg_rc lock_refused(struct tg_err *err, size_t need, int errnum)
     return TG_E_NOMEM;
 }
 
-static enum tg_rc map_region(struct tg_secret *s, size_t page, struct tg_err *err)
+/* The protected region does all this by itself. Where it could not be locked (and its process
+ * goes on nevertheless), this piece is, if it fits into the limit. */
+static enum tg_rc take_piece(struct tg_secret *s, size_t page, struct tg_err *err)
+{
+    s->map = tg_region_take(s->map_size, page);
+    if (s->map == NULL)
+        return tg_region_why(s->map_size, err);
+    s->region = true;
+    s->data = s->map + page;
+    if (mprotect(s->map, page, PROT_NONE) != 0 ||
+        mprotect(s->data + s->locked, page, PROT_NONE) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't protect %zu bytes of memory", s->locked);
+    if (tg_region_level() == TG_LEVEL_NONE)
+        (void)mlock2(s->data, s->locked, 0);
+    return TG_OK;
+}
+
+static enum tg_rc map_fresh(struct tg_secret *s, size_t page, struct tg_err *err)
 {
     s->map = mmap(NULL, s->map_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (s->map == MAP_FAILED) {
@@ -65,7 +85,7 @@ enum tg_rc tg_secret_new(size_t n, struct tg_secret **out, struct tg_err *err)
     s->locked = rounded / page * page;
     if (!tg_add_size(s->locked, 2 * page, &s->map_size))
         return TG_FAIL(err, TG_E_LIMIT, "can't map %zu bytes of locked memory", n);
-    TG_TRY(map_region(s, page, err));
+    TG_TRY(tg_region_is_open() ? take_piece(s, page, err) : map_fresh(s, page, err));
     *out = tg_steal(&s);
     return TG_OK;
 }
@@ -91,7 +111,10 @@ void tg_secret_free(struct tg_secret *s)
 {
     if (s == NULL)
         return;
-    if (s->map != NULL) {
+    if (s->map != NULL && s->region) {
+        if (mprotect(s->map, s->map_size, PROT_READ | PROT_WRITE) == 0)
+            tg_region_give(s->map);
+    } else if (s->map != NULL) {
         /* A sealed region must become writable to be wiped. The kernel gives no page back before
          * the wipe: they are locked. */
         if (s->data != NULL && mprotect(s->data, s->locked, PROT_READ | PROT_WRITE) == 0)

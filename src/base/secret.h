@@ -1,6 +1,7 @@
 /* Memory for secrets: page-aligned, guard pages on both sides, mlocked, left out of core dumps,
  * not inherited by fork (zeroed in the child), wiped when released.
- * For long-lived keys and for a model's plaintext. */
+ * For long-lived keys and for a model's plaintext. In a process with a protected region
+ * (base/region.h) it is a piece of that, at the level that the region has. */
 #ifndef TG_BASE_SECRET_H
 #define TG_BASE_SECRET_H
 

@@ -36,6 +36,7 @@ glob:/usr/include/*/curl/curl.h /usr/include/curl/curl.h | libcurl4-openssl-dev
 file:/usr/include/jansson.h               | libjansson-dev
 file:/usr/include/sqlite3.h               | libsqlite3-dev
 file:/usr/include/seccomp.h               | libseccomp-dev
+file:/usr/include/mimalloc.h              | libmimalloc-dev
 file:/usr/include/cmocka.h                | libcmocka-dev
 cmd:python3                               | python3'
 # multi-buffer hashing (libipsec-mb) is x86-64's; elsewhere libcrypto hashes

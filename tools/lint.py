@@ -15,7 +15,7 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 600, 60, 5
 # rule name -> (calls, folders and files where they are at home, what to use instead)
 BANNED = {
     "alloc": (r"malloc|calloc|realloc|reallocarray|free|strdup|strndup|asprintf|vasprintf|aligned_alloc|posix_memalign",
-              ("src/base/mem.c",), "tg_alloc, tg_free and friends (base/mem.h)"),
+              ("src/base/mem.c", "src/moai/heap.c"), "tg_alloc, tg_free and friends (base/mem.h)"),
     "compare": (r"memcmp|bcmp", ("src/base/bytes.c",), "tg_mem_eq or tg_bytes_eq (base/bytes.h), tg_ct_eq for secrets"),
     "string": (r"strcpy|strcat|strncpy|strncat|sprintf|vsprintf|gets|strtok|alloca", (), "tg_buf or snprintf"),
     "number": (r"strtol|strtoul|strtoll|strtoull|strtoumax|strtoimax|strtod|strtof|atoi|atol|atoll|atof|sscanf|fscanf|scanf",

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/opt.h"
+#include "moai/protect.h"
 #include "moai/sandbox.h"
 #include "moai/worker.h"
 
@@ -22,7 +23,7 @@ const char *__asan_default_options(void)
 struct worker_args {
     uint64_t package, grant, trust, key, rollback, deployment, control, token, threads;
     struct tg_opt_list listen;
-    const char *fleet, *device_id, *user, *log_level;
+    const char *fleet, *device_id, *user, *protection, *log_level;
 };
 
 #define FD(option, member, req, text)                                                              \
@@ -39,18 +40,20 @@ static const struct tg_opt worker_opts[] = {
     FD("deployment-fd", deployment, false, "descriptor of the .tgdeploy"),
     FD("control-fd", control, true, "descriptor of the control channel (SOCK_SEQPACKET)"),
     FD("token-fd", token, false, "descriptor of the TCP token's SHA-256 in hex"),
-    {"listen-fd",                                  TG_OPT_LIST, offsetof(struct worker_args,      listen),                                                  true,                      "N",
+    {"listen-fd",                                  TG_OPT_LIST, offsetof(struct worker_args,       listen),                                                      true,"N",
                                                                                 "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
-    {"fleet",                                            TG_OPT_STR,                                                 offsetof(struct worker_args,                            fleet),         true, "NAME",
+    {"fleet",                                            TG_OPT_STR,                                                 offsetof(struct worker_args,                             fleet),              true,"NAME",
                                                                                 "this device's fleet, as fixed at enrolment"},
-    {"device-id", TG_OPT_STR,            offsetof(struct worker_args,                                  device_id),                                                                                true,                                                                   "ID",                                                             "this device"},
-    {"threads",                                        TG_OPT_U64,                                      offsetof(struct worker_args,                                                                      threads),                                                                                                                      false,                            "N",
+    {"device-id", TG_OPT_STR,            offsetof(struct worker_args,                                   device_id),                                                                                     true,"ID","this device"},
+    {"threads",                                        TG_OPT_U64,                                      offsetof(struct worker_args,                                                                       threads),                                                                                                                           false,                            "N",
                                                                                 "threads inside the model and for decryption (default: all processors)"},
-    {"user",                                       TG_OPT_STR,                                               offsetof(struct worker_args,                     user),                                                                             false,                                                                                                 "U",
+    {"user",                                       TG_OPT_STR,                                               offsetof(struct worker_args,                      user),                                                                                  false,"U",
                                                                                 "become this user first (needs root)"},
-    {"log-level",                                       TG_OPT_STR,                                             offsetof(struct worker_args,                                                      log_level),                                                                                                                 false,                                                                                                                                          "L",
+    {TG_PROTECT_OPTION,                                       TG_OPT_STR,                                             offsetof(struct worker_args,                                                      protection),                                                                                                                      false,"LEVEL",
+                                                                                "what memory must be at least: secret, locked (default) or any"},
+    {"log-level",                 TG_OPT_STR,offsetof(struct worker_args,log_level),false,"L",
                                                                                 "error, warn, info (default) or debug"},
-    {NULL,                 TG_OPT_END,0,false,NULL,                                                                                                                                           NULL                                                                                                                                                                               },
+    {NULL,                  TG_OPT_END,                              0,                                                                                                          false,                                                                                                                                                                                                                                                                                      NULL,                                                                                                                                                                                      NULL},
 };
 
 static const struct tg_cmd worker_cmd = {
@@ -129,6 +132,9 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
     o->fleet = a->fleet;
     o->device_id = a->device_id;
     o->user = a->user;
+    o->protection = TG_LEVEL_LOCKED;
+    if (a->protection != NULL && !tg_protect_parse(a->protection, &o->protection))
+        return TG_FAIL(err, TG_E_USAGE, "--" TG_PROTECT_OPTION ": secret, locked or any");
     return TG_OK;
 }
 

@@ -5,6 +5,8 @@
 #include <linux/capability.h>
 #include <pwd.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/region.h"
 
 static bool kept(const int *keep, size_t n, unsigned fd)
 {
@@ -37,7 +40,7 @@ enum tg_rc tg_sandbox_close_fds(const int *keep, size_t n, struct tg_err *err)
 }
 
 /* As much as may be had: a process that may (root) takes everything, any other its hard limit. */
-static enum tg_rc raise_memlock(struct tg_err *err)
+enum tg_rc tg_sandbox_raise_memlock(struct tg_err *err)
 {
     struct rlimit lim = {RLIM_INFINITY, RLIM_INFINITY};
 
@@ -61,7 +64,7 @@ enum tg_rc tg_sandbox_begin(struct tg_err *err)
         return TG_FAIL_ERRNO(err, TG_E_IO, "can't make the process undumpable");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "can't set no_new_privs");
-    return raise_memlock(err);
+    return tg_sandbox_raise_memlock(err);
 }
 
 #define CAP_BIT(cap) (1u << (cap))
@@ -98,6 +101,51 @@ static enum tg_rc caps_to_keep(uint32_t *low, struct tg_err *err)
     return TG_OK;
 }
 
+static bool hex_number(const char *text, size_t *at, uintptr_t *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    uintptr_t v = 0;
+    const char *d;
+
+    for (; text[*at] != '\0' && (d = strchr(digits, text[*at])) != NULL; (*at)++)
+        v = v << 4 | (uintptr_t)(d - digits);
+    *out = v;
+    return text[*at] == '-' || text[*at] == ' ';
+}
+
+/* One line of /proc/self/maps: "from-to rw-p ...". */
+static bool writable_range(const char *line, uintptr_t *from, uintptr_t *to)
+{
+    size_t at = 0;
+
+    if (!hex_number(line, &at, from) || line[at++] != '-' || !hex_number(line, &at, to))
+        return false;
+    return line[at] == ' ' && line[at + 1] != '\0' && line[at + 2] == 'w';
+}
+
+/* What is there already: data of programs and libraries, the first stack. The region locks itself,
+ * and the addresses that it only reserves must not count. */
+static bool lock_present(void)
+{
+    FILE *f = fopen("/proc/self/maps", "re");
+    char line[512];
+    bool ok = f != NULL;
+
+    while (ok && fgets(line, sizeof(line), f) != NULL) {
+        uintptr_t from, to;
+        void *p;
+
+        if (!writable_range(line, &from, &to))
+            continue;
+        memcpy(&p, &from, sizeof(p));
+        if (!tg_region_has(p))
+            ok = mlock2(p, to - from, MLOCK_ONFAULT) == 0;
+    }
+    if (f != NULL)
+        (void)fclose(f);
+    return ok;
+}
+
 bool tg_sandbox_lock_all(void)
 {
     struct tg_err err;
@@ -108,7 +156,7 @@ bool tg_sandbox_lock_all(void)
         return false;
     if (lim.rlim_cur != RLIM_INFINITY && (low & CAP_BIT(CAP_IPC_LOCK)) == 0)
         return false;
-    return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0;
+    return mlockall(MCL_FUTURE | MCL_ONFAULT) == 0 && lock_present();
 }
 
 static enum tg_rc become(const char *user, struct tg_err *err)

@@ -31,6 +31,9 @@ TG_RC tg_sandbox_close_fds(const int *keep, size_t n, struct tg_err *err);
 /* Core size limit 0, dumpable 0, no_new_privs, and as much RLIMIT_MEMLOCK as may be had. */
 TG_RC tg_sandbox_begin(struct tg_err *err);
 
+/* The last of these alone: before the heap is made. */
+TG_RC tg_sandbox_raise_memlock(struct tg_err *err);
+
 /* To be called before any thread is made. Become `user` (NULL: stay who we are) and give up every
  * capability, except CAP_IPC_LOCK where RLIMIT_MEMLOCK could not be raised without it. The C
  * library and NSS may read files: before _enter.
@@ -39,10 +42,9 @@ TG_RC tg_sandbox_begin(struct tg_err *err);
  * @retval TG_E_IO       a step failed: never continued as someone else */
 TG_RC tg_sandbox_drop_user(const char *user, struct tg_err *err);
 
-/* Lock every page of the process as it comes into use, so that copies which libraries make (ONNX
- * Runtime's of the weights, activations, requests) are never written to swap either. Only where
- * there is no limit on locked memory: elsewhere growing memory would fail. Returns whether it is
- * so. */
+/* Lock what lies outside the protected region too (data of libraries, the first stack), as it comes
+ * into use. Only where there is no limit on locked memory: elsewhere growing memory would fail.
+ * Returns whether it is so. */
 bool tg_sandbox_lock_all(void);
 
 enum tg_sandbox_phase {

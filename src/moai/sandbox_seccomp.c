@@ -59,6 +59,9 @@ static const struct {
     {SCMP_SYS(madvise),           BOTH,            ANY        },
     {SCMP_SYS(brk),               BOTH,            ANY        },
     {SCMP_SYS(mlock),             TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(mlock2),            BOTH,            ANY        },
+    {SCMP_SYS(memfd_secret),      BOTH,            ANY        }, /* the region grows */
+    {SCMP_SYS(ftruncate),         BOTH,            ANY        },
     {SCMP_SYS(munlock),           BOTH,            ANY        },
     {SCMP_SYS(prlimit64),         TG_SANDBOX_LOAD, OWN_LIMIT  }, /* what the limit is, when locking fails */
   /* threads: the C library asks for clone3, is told there is none, and takes clone */

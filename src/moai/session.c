@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "base/thread.h"
 #include "moai/onnx.h"
 #include "moai/session_internal.h"
 
@@ -94,6 +95,25 @@ ONNXTensorElementDataType tg_ort_type(enum tg_dtype t)
 
 /* ---- the environment ---- */
 
+#define ORT_STACK ((size_t)2 << 20)
+
+/* ONNX Runtime's threads are made by us: their stacks lie in the protected region. NULL: it gives
+ * up, with an exception of its own. */
+static OrtCustomThreadHandle make_thread(void *options, OrtThreadWorkerFn fn, void *arg)
+{
+    struct tg_thread *t = NULL;
+
+    (void)options;
+    if (tg_thread_start(fn, arg, ORT_STACK, &t, NULL) != TG_OK)
+        return NULL;
+    return (OrtCustomThreadHandle)(void *)t;
+}
+
+static void join_thread(OrtCustomThreadHandle handle)
+{
+    tg_thread_join((struct tg_thread *)(uintptr_t)(const void *)handle);
+}
+
 static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *err)
 {
     OrtThreadingOptions *t = NULL;
@@ -105,6 +125,10 @@ static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *er
         rc = tg_ort_check(o, o->api->SetGlobalInterOpNumThreads(t, 1), "threads", err);
     if (rc == TG_OK)
         rc = tg_ort_check(o, o->api->SetGlobalSpinControl(t, 0), "threads", err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(o, o->api->SetGlobalCustomCreateThreadFn(t, make_thread), "threads", err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(o, o->api->SetGlobalCustomJoinThreadFn(t, join_thread), "threads", err);
     if (rc == TG_OK)
         rc = tg_ort_check(o,
                           o->api->CreateEnvWithCustomLoggerAndGlobalThreadPools(

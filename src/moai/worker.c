@@ -18,6 +18,7 @@
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "moai/control.h"
+#include "moai/protect.h"
 #include "moai/sandbox.h"
 #include "net/wipe.h"
 
@@ -36,6 +37,7 @@ struct worker {
     struct tg_service service;
     bool token_set;
     enum tg_rc end; /* why the loop stopped */
+    enum tg_rc rc;  /* of all of it */
     struct tg_err *err;
 };
 
@@ -266,10 +268,6 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
 {
     unsigned threads = w->o->threads != 0 ? w->o->threads : tg_thread_cpus();
 
-    TG_TRY(tg_sandbox_begin(err));
-    TG_TRY(tg_sandbox_drop_user(w->o->user, err));
-    if (geteuid() == 0)
-        tg_log(TG_LOG_WARN, "moai.user", "uid=0 separation=absent");
     tg_net_wipe_freed();
     TG_TRY(warm_up(err));
     TG_TRY(tg_loop_new(&w->loop, err));
@@ -278,8 +276,6 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
     TG_TRY(tg_loop_signal(w->loop, SIGTERM, drain, w, &w->term_item));
     TG_TRY(tg_ort_new(threads, &w->ort, err));
     w->service.all_locked = tg_sandbox_lock_all();
-    if (!w->service.all_locked)
-        tg_log(TG_LOG_WARN, "moai.memory", "locked=package-only");
     if (!tg_sandbox_is_real())
         tg_log(TG_LOG_WARN, "moai.sandbox", "seccomp=absent");
     return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
@@ -331,13 +327,41 @@ static enum tg_rc keep_only_ours(const struct tg_worker_opts *o, struct tg_err *
     return tg_sandbox_close_fds(keep, 8 + o->n_listen, err);
 }
 
-static enum tg_rc run(struct worker *w, struct tg_err *err)
+/* Whatever touches a key or a model runs here, on a stack in the protected region. */
+static enum tg_rc serve(struct worker *w, struct tg_err *err)
 {
-    TG_TRY(keep_only_ours(w->o, err));
     TG_TRY(become_worker(w, err));
     TG_TRY(load(w, err));
     TG_TRY(tg_loop_run(w->loop, err));
     return w->end;
+}
+
+static void serve_thread(void *arg)
+{
+    struct worker *w = arg;
+
+    w->rc = serve(w, w->err);
+    worker_done(w);
+}
+
+/* What acts on the calling thread only, and is passed on to those it makes, comes first. */
+static enum tg_rc run(struct worker *w, struct tg_err *err)
+{
+    struct tg_thread *t = NULL;
+
+    TG_TRY(keep_only_ours(w->o, err));
+    TG_TRY(tg_sandbox_begin(err));
+    TG_TRY(tg_protect_require(w->o->protection, err));
+    if (!tg_protect_heap())
+        tg_log(TG_LOG_WARN, "moai.memory", "heap=outside");
+    tg_log(tg_region_level() < TG_LEVEL_LOCKED ? TG_LOG_WARN : TG_LOG_INFO, "moai.memory",
+           "protection=%s", tg_level_name(tg_region_level()));
+    TG_TRY(tg_sandbox_drop_user(w->o->user, err));
+    if (geteuid() == 0)
+        tg_log(TG_LOG_WARN, "moai.user", "uid=0 separation=absent");
+    TG_TRY(tg_thread_start(serve_thread, w, TG_THREAD_STACK_LARGE, &t, err));
+    tg_thread_join(t);
+    return w->rc;
 }
 
 enum tg_rc tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err)
@@ -351,6 +375,5 @@ enum tg_rc tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err)
         tg_err_set(err, rc, "%s", tg_rc_text(rc));
     if (rc != TG_OK && rc != TG_E_CLOSED)
         say_failed(opts->control, err);
-    worker_done(&w);
     return rc;
 }

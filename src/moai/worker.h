@@ -4,6 +4,7 @@
 #define TG_MOAI_WORKER_H
 
 #include "base/err.h"
+#include "base/region.h"
 #include "moai/service.h"
 
 struct tg_worker_opts {
@@ -12,8 +13,9 @@ struct tg_worker_opts {
     int listen[TG_SERVICE_LISTENERS_MAX];
     size_t n_listen;
     const char *fleet, *device_id;
-    const char *user; /* NULL: stay */
-    unsigned threads; /* 0: all processors */
+    const char *user;         /* NULL: stay */
+    unsigned threads;         /* 0: all processors */
+    enum tg_level protection; /* the least level: below it the worker refuses */
 };
 
 /* Runs until drained, told to stop, or failed. What went wrong was told to the agent, and is in

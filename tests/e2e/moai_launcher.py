@@ -56,7 +56,7 @@ class Listener:
 
 class Worker:
     def __init__(self, kit_dir, package, listener=None, **how):
-        """how: grant, deployment, trust, key, rollback (paths); fleet, device_id, threads, user (options);
+        """how: grant, deployment, trust, key, rollback (paths); fleet, device_id, threads, user, protection (options);
         before (list of words put before the command), memlock (bytes), preexec, token_text."""
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         files = {
@@ -93,7 +93,7 @@ class Worker:
             opened.append(fd)
             argv += ["--token-fd", str(fd)]
         argv += ["--fleet", how.get("fleet", "F"), "--device-id", how.get("device_id", "D")]
-        for option in ("threads", "user"):
+        for option in ("threads", "user", "protection"):
             if option in how:
                 argv += [f"--{option}", str(how[option])]
 

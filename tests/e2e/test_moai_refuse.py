@@ -2,6 +2,7 @@
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -253,10 +254,19 @@ def test_memory_that_cannot_be_locked_is_a_clear_refusal(folder, package):
 
     code, reason, status = refused(folder, package("good"), memlock=16384, preexec=unprivileged)
     assert (code, status) == ("NOMEM", 12)
-    assert "can't lock 98304 bytes" in reason and "RLIMIT_MEMLOCK is 16384" in reason and "LimitMEMLOCK" in reason
-    w = Worker(folder, package("good"), memlock=8 << 20, preexec=unprivileged)
-    w.healthy()
-    w.stop()
+    assert "--protection locked: can't lock" in reason
+    for remedy in ("RLIMIT_MEMLOCK is 16384", "LimitMEMLOCK", "ulimit -l", "CAP_IPC_LOCK"):
+        assert remedy in reason
+    for limit in (16384, 8 << 20):
+        w = Worker(folder, package("good"), memlock=limit, preexec=unprivileged, protection="any")
+        w.healthy()
+        w.stop()
+        assert re.search(r"moai.memory .*protection=none", w.log()), w.log()
+
+
+def test_an_unknown_level_is_a_usage_error(folder, package):
+    w = Worker(folder, package("good"), protection="most")
+    assert w.wait() == 2 and "--protection: secret, locked or any" in w.log()
 
 
 # ---- what it is started with ----

@@ -68,17 +68,17 @@ void tg_aead_free(struct tg_aead_ctx *a)
     tg_free(a);
 }
 
-static bool feed(EVP_CIPHER_CTX *c, const uint8_t nonce[TG_AEAD_NONCE_LEN], struct tg_bytes aad,
-                 struct tg_bytes in, uint8_t *out)
+static bool start(EVP_CIPHER_CTX *c, const uint8_t nonce[TG_AEAD_NONCE_LEN], struct tg_bytes aad)
 {
     int n = 0;
-    if (EVP_CipherInit_ex2(c, NULL, NULL, nonce, -1, NULL) != 1)
-        return false;
-    if (aad.n && EVP_CipherUpdate(c, NULL, &n, aad.p, (int)aad.n) != 1)
-        return false;
-    if (in.n && (EVP_CipherUpdate(c, out, &n, in.p, (int)in.n) != 1 || n != (int)in.n))
-        return false;
-    return true;
+    return EVP_CipherInit_ex2(c, NULL, NULL, nonce, -1, NULL) == 1 &&
+           (aad.n == 0 || EVP_CipherUpdate(c, NULL, &n, aad.p, (int)aad.n) == 1);
+}
+
+static bool feed(EVP_CIPHER_CTX *c, struct tg_bytes in, uint8_t *out)
+{
+    int n = 0;
+    return in.n == 0 || (EVP_CipherUpdate(c, out, &n, in.p, (int)in.n) == 1 && (size_t)n == in.n);
 }
 
 enum tg_rc tg_aead_seal(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE_LEN],
@@ -89,7 +89,8 @@ enum tg_rc tg_aead_seal(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE
         return TG_E_LIMIT;
     uint8_t last[16];
     int n = 0;
-    if (!feed(a->enc, nonce, aad, plain, out) || EVP_CipherFinal_ex(a->enc, last, &n) != 1 ||
+    if (!start(a->enc, nonce, aad) || !feed(a->enc, plain, out) ||
+        EVP_CipherFinal_ex(a->enc, last, &n) != 1 ||
         EVP_CIPHER_CTX_ctrl(a->enc, EVP_CTRL_AEAD_GET_TAG, TG_AEAD_TAG_LEN, out + plain.n) != 1)
         return TG_E_INTERNAL;
     return TG_OK;
@@ -104,15 +105,43 @@ enum tg_rc tg_aead_open(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE
     size_t n = sealed.n - TG_AEAD_TAG_LEN;
     if (n > TG_AEAD_MAX || aad.n > TG_AEAD_MAX)
         return TG_E_LIMIT;
-    uint8_t tag[TG_AEAD_TAG_LEN], last[16];
-    int m = 0;
+    uint8_t tag[TG_AEAD_TAG_LEN]; /* out may lie over it */
     memcpy(tag, sealed.p + n, sizeof tag);
-    if (!feed(a->dec, nonce, aad, tg_bytes_sub(sealed, 0, n), out) ||
-        EVP_CIPHER_CTX_ctrl(a->dec, EVP_CTRL_AEAD_SET_TAG, TG_AEAD_TAG_LEN, tag) != 1 ||
-        EVP_CipherFinal_ex(a->dec, last, &m) != 1) {
-        if (n)
-            tg_wipe(out, n);
+    enum tg_rc rc = tg_aead_open_begin(a, nonce, aad);
+    if (rc == TG_OK)
+        rc = tg_aead_open_part(a, tg_bytes_sub(sealed, 0, n), out);
+    if (rc == TG_OK)
+        rc = tg_aead_open_end(a, tag);
+    if (rc != TG_OK && n)
+        tg_wipe(out, n);
+    return rc;
+}
+
+enum tg_rc tg_aead_open_begin(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE_LEN],
+                              struct tg_bytes aad)
+{
+    TG_QUIET_OPENSSL;
+    if (aad.n > TG_AEAD_MAX)
+        return TG_E_LIMIT;
+    return start(a->dec, nonce, aad) ? TG_OK : TG_E_INTERNAL;
+}
+
+enum tg_rc tg_aead_open_part(struct tg_aead_ctx *a, struct tg_bytes in, uint8_t *out)
+{
+    TG_QUIET_OPENSSL;
+    if (in.n > TG_AEAD_MAX)
+        return TG_E_LIMIT;
+    return feed(a->dec, in, out) ? TG_OK : TG_E_INTERNAL;
+}
+
+enum tg_rc tg_aead_open_end(struct tg_aead_ctx *a, const uint8_t tag[TG_AEAD_TAG_LEN])
+{
+    TG_QUIET_OPENSSL;
+    uint8_t own[TG_AEAD_TAG_LEN], last[16]; /* libcrypto's parameter has no const */
+    int n = 0;
+    memcpy(own, tag, sizeof own);
+    if (EVP_CIPHER_CTX_ctrl(a->dec, EVP_CTRL_AEAD_SET_TAG, TG_AEAD_TAG_LEN, own) != 1 ||
+        EVP_CipherFinal_ex(a->dec, last, &n) != 1)
         return TG_E_AUTH;
-    }
     return TG_OK;
 }

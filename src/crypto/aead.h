@@ -39,4 +39,13 @@ TG_RC tg_aead_seal(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE_LEN]
 TG_RC tg_aead_open(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE_LEN],
                    struct tg_bytes aad, struct tg_bytes sealed, uint8_t *out);
 
+/* The same for ciphertext that comes in parts: begin, parts in order, end. What the parts put out
+ * is nothing until _end has said TG_OK; when any of them fails, the caller wipes it. Begin again
+ * after a failure.
+ * @retval TG_E_AUTH (_end) the tag does not match  @retval TG_E_LIMIT  @retval TG_E_INTERNAL */
+TG_RC tg_aead_open_begin(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE_LEN],
+                         struct tg_bytes aad);
+TG_RC tg_aead_open_part(struct tg_aead_ctx *a, struct tg_bytes in, uint8_t *out);
+TG_RC tg_aead_open_end(struct tg_aead_ctx *a, const uint8_t tag[TG_AEAD_TAG_LEN]);
+
 #endif

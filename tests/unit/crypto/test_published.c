@@ -31,6 +31,19 @@ static EVP_PKEY *raw_private(const char *type, struct tg_bytes b)
 /* ---- AEAD
  * ------------------------------------------------------------------------------------------- */
 
+/* The same ciphertext in parts, cut anywhere: the same answer, and the same plaintext. */
+static void aead_parts(struct tg_aead_ctx *a, struct vec *v, size_t cut, bool valid)
+{
+    struct tg_bytes msg = vec_hex(v, "msg"), ct = vec_hex(v, "ct");
+    uint8_t out[4096];
+    assert_int_equal(tg_aead_open_begin(a, vec_hex(v, "iv").p, vec_hex(v, "aad")), TG_OK);
+    assert_int_equal(tg_aead_open_part(a, tg_bytes_sub(ct, 0, cut), out), TG_OK);
+    assert_int_equal(tg_aead_open_part(a, tg_bytes_sub(ct, cut, ct.n - cut), out + cut), TG_OK);
+    assert_int_equal(tg_aead_open_end(a, vec_hex(v, "tag").p), valid ? TG_OK : TG_E_AUTH);
+    if (valid)
+        assert_true(same(msg, out, ct.n));
+}
+
 static void aead_block(struct vec *v, enum tg_aead suite, bool valid)
 {
     struct tg_aead_ctx *a = NULL;
@@ -56,6 +69,8 @@ static void aead_block(struct vec *v, enum tg_aead suite, bool valid)
         for (size_t i = 0; i < ct.n; i++)
             assert_int_equal(out[i], 0); /* nothing of the plaintext is left */
     }
+    for (size_t cut = 0; cut <= ct.n; cut += 1 + ct.n / 9)
+        aead_parts(a, v, cut, valid);
     tg_aead_free(a);
 }
 

@@ -11,7 +11,6 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/thread.h"
 #include "codec/text.h"
 #include "crypto/random.h"
 #include "tgsp/beneath_internal.h"
@@ -23,27 +22,13 @@
 
 struct extraction {
     struct tg_tgsp *p;
+    const struct tg_tgsp_run *run;
     char *tmp; /* the folder being filled; removed unless renamed */
     int dirfd;
-    const struct tg_tgsp_run *run;
-    unsigned n;
-    struct tg_tgsp_worker **workers;
-    uint8_t **plain; /* one chunk per worker */
 };
 
 static void extraction_done(struct extraction *x)
 {
-    size_t chunk = (size_t)x->p->geometry.chunk_size;
-    for (unsigned i = 0; i < x->n; i++) {
-        if (x->workers)
-            tg_tgsp_worker_free(x->workers[i]);
-        if (x->plain && x->plain[i])
-            tg_wipe(x->plain[i], chunk);
-        if (x->plain)
-            tg_free(x->plain[i]);
-    }
-    tg_free(x->workers);
-    tg_free(x->plain);
     tg_fd_close(x->dirfd);
     if (x->tmp)
         (void)!tg_dir_remove(x->tmp, NULL);
@@ -73,6 +58,14 @@ static enum tg_rc tmp_make(struct extraction *x, const char *dir, struct tg_err 
     return x->dirfd >= 0 ? TG_OK : TG_FAIL_ERRNO(err, TG_E_IO, "%s", tmp);
 }
 
+/* Is file i of the manifest to be restored? */
+static bool wanted(const struct extraction *x, size_t i)
+{
+    const struct tg_tgsp_file *v = x->p->manifest.files.items;
+    return !tg_tgsp_path_reserved(v[i].path) &&
+           (!x->run || !x->run->only || tg_tgsp_select_has(x->run->only, i));
+}
+
 /* Make the folders on the way to path. */
 static enum tg_rc parents_make(const struct extraction *x, const char *path, struct tg_err *err)
 {
@@ -92,7 +85,7 @@ static enum tg_rc files_make(const struct extraction *x, struct tg_err *err)
 {
     const struct tg_tgsp_file *v = x->p->manifest.files.items;
     for (size_t i = 0; i < x->p->manifest.files.n; i++) {
-        if (tg_tgsp_path_reserved(v[i].path))
+        if (!wanted(x, i))
             continue;
         TG_TRY(parents_make(x, v[i].path, err));
         TG_AUTO(tg_fd_closep)
@@ -130,50 +123,19 @@ static enum tg_rc part_write(const struct extraction *x, const struct tg_tgsp_fi
     return part.n == 0 ? TG_OK : tg_fd_pwrite(fd, f->path, part.p, part.n, at, err);
 }
 
-static enum tg_rc chunk_write(const struct extraction *x, uint64_t off, struct tg_bytes plain,
-                              struct tg_err *err)
+static enum tg_rc chunk_write(void *ctx, uint64_t off, struct tg_bytes plain, struct tg_err *err)
 {
+    const struct extraction *x = ctx;
     const struct tg_tgsp_file *v = x->p->manifest.files.items;
     size_t n = x->p->manifest.files.n;
     uint64_t end = off + plain.n;
     for (size_t i = tg_tgsp_file_after(v, n, off); i < n && v[i].offset < end; i++) {
         uint64_t from = v[i].offset > off ? v[i].offset : off;
         uint64_t to = v[i].offset + v[i].size < end ? v[i].offset + v[i].size : end;
-        if (to <= from || tg_tgsp_path_reserved(v[i].path))
+        if (to <= from || !wanted(x, i))
             continue;
         TG_TRY(part_write(x, &v[i], tg_bytes_sub(plain, (size_t)(from - off), (size_t)(to - from)),
                           from - v[i].offset, err));
-    }
-    return TG_OK;
-}
-
-static enum tg_rc work(void *ctx, uint64_t i, unsigned worker, struct tg_err *err)
-{
-    const struct extraction *x = ctx;
-    uint64_t off = i * x->p->geometry.chunk_size;
-    size_t n = (size_t)tg_tgsp_chunk_plain(&x->p->geometry, i);
-    struct tg_bytes plain = tg_bytes_make(x->plain[worker], n);
-    TG_TRY(tg_tgsp_worker_chunk(x->workers[worker], i, x->plain[worker], err));
-    TG_TRY(tg_tgsp_check_gaps(x->p, off, plain, err));
-    TG_TRY(chunk_write(x, off, plain, err));
-    if (x->run)
-        tg_progress_add(x->run->progress, n);
-    return TG_OK;
-}
-
-static enum tg_rc workers_make(struct extraction *x, struct tg_err *err)
-{
-    unsigned threads = x->run && x->run->threads ? x->run->threads : tg_thread_cpus();
-    x->n = threads < x->p->geometry.chunks ? threads : (unsigned)x->p->geometry.chunks;
-    x->workers = tg_calloc(x->n, sizeof *x->workers);
-    x->plain = tg_calloc(x->n, sizeof *x->plain);
-    if (!x->workers || !x->plain)
-        return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", x->p->src.name);
-    for (unsigned i = 0; i < x->n; i++) {
-        TG_TRY(tg_tgsp_worker_new(x->p, &x->workers[i], err));
-        x->plain[i] = tg_alloc((size_t)x->p->geometry.chunk_size);
-        if (!x->plain[i])
-            return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", x->p->src.name);
     }
     return TG_OK;
 }
@@ -237,9 +199,8 @@ enum tg_rc tg_tgsp_extract(struct tg_tgsp *p, const char *dir, const struct tg_t
                        dir);
     TG_TRY(target_check(dir, err));
     TG_AUTO(extraction_done) struct extraction x = {.p = p, .dirfd = -1, .run = run};
-    TG_TRY(workers_make(&x, err));
     TG_TRY(tmp_make(&x, dir, err));
     TG_TRY(files_make(&x, err));
-    TG_TRY(tg_thread_run(x.n, p->geometry.chunks, work, &x, err));
+    TG_TRY(tg_tgsp_each(p, chunk_write, &x, run, err));
     return publish(&x, dir, err);
 }

@@ -2,6 +2,7 @@
 #include "tgsp/package.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -132,6 +133,7 @@ void tg_tgsp_free(struct tg_tgsp *p)
         return;
     for (int s = 0; s < TG_TGSP_SEC_COUNT; s++)
         tg_buf_done(&p->raw[s]);
+    tg_tgsp_worker_free(atomic_load(&p->spare));
     tg_arena_free(p->arena);
     tg_secret_free(p->keys);
     tg_free(p);

@@ -90,43 +90,67 @@ TG_RC tg_tgsp_unwrap_grant(struct tg_tgsp *p, const struct tg_grant *g,
                            const struct tg_trust *trust, int64_t now, const struct tg_kem_sk *sk,
                            struct tg_err *err);
 
-/* How bulk work is done. NULL anywhere below: all processors, no progress. */
+/* Some of a package's files, and the chunks they lie in. */
+struct tg_tgsp_select;
+/* The files whose path matches one of n patterns: fnmatch(3) with `*` and `?` not matching '/'; a
+ * pattern that matches a folder takes everything beneath it. The package's own files
+ * (tgsp/path.h) never match. After _verify or _inspect; p must outlive it.
+ * @retval TG_E_NOTFOUND a pattern matches no file */
+TG_RC tg_tgsp_select_new(const struct tg_tgsp *p, const char *const *patterns, size_t n,
+                         struct tg_tgsp_select **out, struct tg_err *err);
+void tg_tgsp_select_free(struct tg_tgsp_select *s);
+TG_DEFINE_AUTO(struct tg_tgsp_select, tg_tgsp_select_freep, tg_tgsp_select_free);
+/* Is manifest.files[i] one of them? */
+bool tg_tgsp_select_has(const struct tg_tgsp_select *s, size_t i);
+size_t tg_tgsp_select_files(const struct tg_tgsp_select *s);
+uint64_t tg_tgsp_select_chunks(const struct tg_tgsp_select *s);
+/* Bytes of plaintext in those chunks. */
+uint64_t tg_tgsp_select_bytes(const struct tg_tgsp_select *s);
+
+/* How bulk work is done. NULL anywhere below: all processors, no progress, everything. */
 struct tg_tgsp_run {
-    unsigned threads; /* 0: all processors */
-    struct tg_progress
-        *progress; /* bytes of plaintext (or stored bytes when checking); may be NULL */
+    unsigned threads;                  /* 0: all processors */
+    struct tg_progress *progress;      /* bytes of plaintext; may be NULL */
+    const struct tg_tgsp_select *only; /* read no other chunks; NULL: all */
 };
+
+/* Everything below is one engine: threads over independent chunks; each chunk is read (never
+ * mapped: what was hashed is what is decrypted, whoever writes to the file meanwhile), hashed and
+ * decrypted while it is in the processor's cache, at most TG_TGSP_SLICE of it at a time. */
+#define TG_TGSP_SLICE (UINT32_C(1) << 20)
 
 /* Any byte range of the plaintext [off, off + n) into out. Whole chunks are decrypted in place,
  * edges through one chunk of scratch. out is wiped on failure. @retval TG_E_LIMIT beyond the
  * payload */
 TG_RC tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n, struct tg_err *err);
-/* The whole plaintext (payload_plain_len bytes at out), in parallel, and the zero-gap check. out is
- * wiped on failure. The memory may be locked and hidden from system calls: only this code writes
- * it. */
+/* The whole plaintext (payload_plain_len bytes at out) and the zero-gap check; with run->only what
+ * lies in other chunks is left as it is. All of out is wiped on failure. The memory may be locked
+ * and hidden from system calls: only this code writes it. */
 TG_RC tg_tgsp_read_all(struct tg_tgsp *p, uint8_t *out, const struct tg_tgsp_run *run,
                        struct tg_err *err);
-/* Called with each chunk's verified plaintext, in ascending order, from this thread. */
+/* Called with each chunk's verified plaintext, in any order, from several threads at once. The
+ * memory is the engine's, and wiped afterwards. */
 typedef enum tg_rc tg_tgsp_sink_fn(void *ctx, uint64_t off, struct tg_bytes plain,
                                    struct tg_err *err);
-/* The whole plaintext in order in bounded memory (a few chunks per thread), zero gaps checked. The
- * sink must not act on a file before this returns TG_OK. */
-TG_RC tg_tgsp_stream(struct tg_tgsp *p, tg_tgsp_sink_fn *sink, void *ctx,
-                     const struct tg_tgsp_run *run, struct tg_err *err);
+/* The plaintext chunk by chunk in bounded memory (a chunk and a slice per thread), zero gaps
+ * checked. No file may be acted on before this returns TG_OK. */
+TG_RC tg_tgsp_each(struct tg_tgsp *p, tg_tgsp_sink_fn *sink, void *ctx,
+                   const struct tg_tgsp_run *run, struct tg_err *err);
 
-/* One worker's scratch, for callers that schedule chunks themselves. */
+/* One thread's share of the engine, for callers that schedule chunks themselves. */
 struct tg_tgsp_worker;
 TG_RC tg_tgsp_worker_new(struct tg_tgsp *p, struct tg_tgsp_worker **out, struct tg_err *err);
 void tg_tgsp_worker_free(struct tg_tgsp_worker *w);
 TG_DEFINE_AUTO(struct tg_tgsp_worker, tg_tgsp_worker_freep, tg_tgsp_worker_free);
-/* Chunk i's plaintext (tg_tgsp_chunk_plain bytes) at out; wiped on failure. */
+/* Chunk i's plaintext (tg_tgsp_chunk_plain bytes) at out; wiped on failure. Asks the package's
+ * source for the chunk's bytes, in slices, from the calling thread, and for nothing else. */
 TG_RC tg_tgsp_worker_chunk(struct tg_tgsp_worker *w, uint64_t i, uint8_t *out, struct tg_err *err);
 /* Are the gaps between files inside [off, off + plain.n) zero? @retval TG_E_FORMAT */
 TG_RC tg_tgsp_check_gaps(const struct tg_tgsp *p, uint64_t off, struct tg_bytes plain,
                          struct tg_err *err);
 
-/* Every stored chunk against its digest in the manifest; no key needed; one chunk of memory per
- * thread. After _verify or _inspect. */
+/* Stored chunks against their digests in the manifest; no key needed; a slice of memory per thread.
+ * After _verify or _inspect. */
 TG_RC tg_tgsp_check_payload(struct tg_tgsp *p, const struct tg_tgsp_run *run, struct tg_err *err);
 
 #endif

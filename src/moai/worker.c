@@ -328,7 +328,7 @@ static enum tg_rc keep_only_ours(const struct tg_worker_opts *o, struct tg_err *
 }
 
 /* Whatever touches a key or a model runs here, on a stack in the protected region. */
-static enum tg_rc serve(struct worker *w, struct tg_err *err)
+static enum tg_rc work(struct worker *w, struct tg_err *err)
 {
     TG_TRY(become_worker(w, err));
     TG_TRY(load(w, err));
@@ -336,11 +336,11 @@ static enum tg_rc serve(struct worker *w, struct tg_err *err)
     return w->end;
 }
 
-static void serve_thread(void *arg)
+static void work_thread(void *arg)
 {
     struct worker *w = arg;
 
-    w->rc = serve(w, w->err);
+    w->rc = work(w, w->err);
     worker_done(w);
 }
 
@@ -359,7 +359,7 @@ static enum tg_rc run(struct worker *w, struct tg_err *err)
     TG_TRY(tg_sandbox_drop_user(w->o->user, err));
     if (geteuid() == 0)
         tg_log(TG_LOG_WARN, "moai.user", "uid=0 separation=absent");
-    TG_TRY(tg_thread_start(serve_thread, w, TG_THREAD_STACK_LARGE, &t, err));
+    TG_TRY(tg_thread_start(work_thread, w, TG_THREAD_STACK_LARGE, &t, err));
     tg_thread_join(t);
     return w->rc;
 }

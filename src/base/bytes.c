@@ -25,6 +25,16 @@ struct tg_bytes tg_bytes_sub(struct tg_bytes b, size_t off, size_t n)
     return (struct tg_bytes){b.p == NULL ? NULL : b.p + off, n};
 }
 
+int tg_bytes_cmp(struct tg_bytes a, struct tg_bytes b)
+{
+    size_t n = a.n < b.n ? a.n : b.n;
+    int d = n > 0 ? memcmp(a.p, b.p, n) : 0;
+
+    if (d != 0 || a.n == b.n)
+        return d;
+    return a.n < b.n ? -1 : 1;
+}
+
 bool tg_mem_eq(const void *a, const void *b, size_t n)
 {
     return n == 0 || memcmp(a, b, n) == 0;

@@ -21,6 +21,8 @@ struct tg_bytes tg_bytes_make(const void *p, size_t n);
 struct tg_bytes tg_bytes_str(const char *s);                           /* without the NUL */
 struct tg_bytes tg_bytes_sub(struct tg_bytes b, size_t off, size_t n); /* clamped to b */
 bool tg_bytes_eq(struct tg_bytes a, struct tg_bytes b); /* not constant-time: public data */
+/* Below 0, 0, above 0: a is before b, the same, after it; byte by byte, then the shorter first. */
+int tg_bytes_cmp(struct tg_bytes a, struct tg_bytes b);
 /* n bytes at a and at b are the same; n may be 0. Not constant-time: public data. */
 bool tg_mem_eq(const void *a, const void *b, size_t n);
 

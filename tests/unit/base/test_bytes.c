@@ -99,6 +99,10 @@ static void sub_views_are_clamped(void **state)
 
     (void)state;
     assert_true(tg_bytes_eq(tg_bytes_sub(b, 2, 3), tg_bytes_str("cde")));
+    assert_int_equal(tg_bytes_cmp(tg_bytes_str("cde"), tg_bytes_str("cde")), 0);
+    assert_true(tg_bytes_cmp(tg_bytes_str("cd"), tg_bytes_str("cde")) < 0);
+    assert_true(tg_bytes_cmp(tg_bytes_str("cf"), tg_bytes_str("cde")) > 0);
+    assert_true(tg_bytes_cmp(TG_BYTES_NONE, tg_bytes_str("a")) < 0);
     assert_true(tg_mem_eq("abcx", "abcy", 3));
     assert_false(tg_mem_eq("abcx", "abcy", 4));
     assert_true(tg_mem_eq(NULL, "x", 0));

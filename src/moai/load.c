@@ -1,6 +1,7 @@
 #include "moai/load.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -218,17 +219,48 @@ enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_
     return TG_OK;
 }
 
+/* Where the model lies, for what it names beside itself. */
+struct beside {
+    const struct tg_model_files *files;
+    const char *model; /* its path in the package */
+};
+
+/* External data is named relative to the model's folder and may lie below it, nowhere else: paths
+ * in a package have no "." or ".." parts, so a name that has matches none of them. */
+static enum tg_rc file_beside(void *arg, struct tg_bytes location, struct tg_bytes *out)
+{
+    const struct beside *b = arg;
+    const char *slash = strrchr(b->model, '/');
+    int dir = slash == NULL ? 0 : (int)(slash - b->model) + 1;
+    char path[TG_TGSP_PATH_MAX + 1];
+    int n;
+
+    if (location.n > 2 && tg_mem_eq(location.p, "./", 2))
+        location = tg_bytes_sub(location, 2, location.n - 2);
+    if (location.n == 0 || location.n > TG_TGSP_PATH_MAX ||
+        memchr(location.p, 0, location.n) != NULL)
+        return TG_E_NOTFOUND;
+    n = snprintf(path, sizeof(path), "%.*s%.*s", dir, b->model, (int)location.n,
+                 (const char *)location.p);
+    if (n < 0 || (size_t)n >= sizeof(path))
+        return TG_E_NOTFOUND;
+    return tg_model_file(b->files, path, out);
+}
+
 static enum tg_rc load_session(const struct work *w, struct tg_model *m, struct tg_err *err)
 {
     const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
     struct tg_bytes plain = tg_bytes_make(tg_secret_data(m->region), tg_secret_size(m->region));
     const struct tg_model_files files = {manifest, plain};
     const struct tg_tgsp_file *file = NULL;
+    struct beside beside = {&files, NULL};
+    struct tg_session_spec spec = {.file = file_beside, .file_arg = &beside};
 
     TG_TRY(tell(w, TG_LOAD_LOADING, err));
     TG_TRY(tg_model_pick(manifest, &file, err));
-    TG_TRY(tg_session_new(w->o->ort, tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size),
-                          &m->session, err));
+    beside.model = file->path;
+    spec.model = tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size);
+    TG_TRY(tg_session_open(w->o->ort, &spec, &m->session, err));
     TG_TRY(tell(w, TG_LOAD_CHECKING, err));
     return tg_golden_check(m->session, &files, &m->golden_cases, err);
 }

@@ -1,7 +1,6 @@
 #include <string.h>
 
 #include "base/thread.h"
-#include "moai/onnx.h"
 #include "moai/session_internal.h"
 
 /* Everything ONNX Runtime logs is dropped: its lines can name the insides of a model. */
@@ -250,18 +249,27 @@ static enum tg_rc read_ports(const struct tg_session *s, name_fn name, type_fn t
 
 /* ---- the session ---- */
 
-static enum tg_rc create(struct tg_session *s, struct tg_bytes model, struct tg_err *err)
+static enum tg_rc set_options(struct tg_ort *o, const struct tg_session_extra *extra,
+                              OrtSessionOptions *opts, struct tg_err *err)
+{
+    TG_TRY(tg_ort_check(o, o->api->DisablePerSessionThreads(opts), "options", err));
+    return tg_session_supply(o, extra, opts, err);
+}
+
+static enum tg_rc create(struct tg_session *s, const struct tg_session_extra *extra,
+                         struct tg_err *err)
 {
     const OrtApi *api = s->ort->api;
     OrtSessionOptions *opts = NULL;
     enum tg_rc rc;
 
     TG_TRY(tg_ort_check(s->ort, api->CreateSessionOptions(&opts), "options", err));
-    rc = tg_ort_check(s->ort, api->DisablePerSessionThreads(opts), "options", err);
+    rc = set_options(s->ort, extra, opts, err);
     if (rc == TG_OK)
-        rc = tg_ort_check(
-            s->ort, api->CreateSessionFromArray(s->ort->env, model.p, model.n, opts, &s->session),
-            "loading the model", err);
+        rc = tg_ort_check(s->ort,
+                          api->CreateSessionFromArray(s->ort->env, extra->model.p, extra->model.n,
+                                                      opts, &s->session),
+                          "loading the model", err);
     api->ReleaseSessionOptions(opts);
     return rc;
 }
@@ -278,25 +286,32 @@ static enum tg_rc describe(struct tg_session *s, struct tg_err *err)
                       err);
 }
 
-enum tg_rc tg_session_new(struct tg_ort *ort, struct tg_bytes model, struct tg_session **out,
-                          struct tg_err *err)
+enum tg_rc tg_session_open(struct tg_ort *ort, const struct tg_session_spec *spec,
+                           struct tg_session **out, struct tg_err *err)
 {
     TG_AUTO(tg_session_freep) struct tg_session *s = tg_calloc(1, sizeof(*s));
-    bool external = false;
+    struct tg_session_extra extra = {.own = TG_BUF_INIT(0)};
+    enum tg_rc rc;
 
     if (s == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     s->ort = ort;
-    TG_TRY(tg_onnx_has_external_data(model, &external, err));
-    if (external)
-        return TG_FAIL(err, TG_E_UNSUPPORTED,
-                       "the model keeps weights in another file (ONNX external data), which is not "
-                       "supported yet; save it as one file under 2 GiB "
-                       "(onnx.save(..., save_as_external_data=False))");
-    TG_TRY(create(s, model, err));
+    rc = tg_session_gather(ort, spec, &extra, err);
+    if (rc == TG_OK)
+        rc = create(s, &extra, err);
+    tg_session_extra_done(ort, &extra);
+    TG_TRY(rc);
     TG_TRY(describe(s, err));
     *out = tg_steal(&s);
     return TG_OK;
+}
+
+enum tg_rc tg_session_new(struct tg_ort *ort, struct tg_bytes model, struct tg_session **out,
+                          struct tg_err *err)
+{
+    const struct tg_session_spec spec = {.model = model};
+
+    return tg_session_open(ort, &spec, out, err);
 }
 
 static void ports_free(struct tg_ports *p)

@@ -35,12 +35,43 @@ struct tg_ports {
     size_t n;
 };
 
-/* A loaded model. model: the file's bytes, which ONNX Runtime copies from; they must outlive the
- * call only. ort must outlive the session.
- * @retval TG_E_FORMAT       not a valid ONNX model
- * @retval TG_E_UNSUPPORTED  external data, an operator or type this ONNX Runtime doesn't have, an
- *                           input or output that is no tensor or of a type outside the protocol */
+/* One tensor of weights that an initializer of the graph takes by its name: read from another file
+ * of the package (safetensors, a PyTorch archive). Little-endian, packed, row-major. */
+struct tg_session_weights {
+    const char *name;
+    uint32_t
+        type; /* as in ONNX (TensorProto.DataType): 1 float, 7 int64, 10 float16, 16 bfloat16 */
+    struct tg_shape shape;
+    struct tg_bytes bytes;
+};
+
+/* The bytes of a file of the package, by the name that ONNX external data gives (relative to the
+ * model's folder, unchecked). @retval TG_E_NOTFOUND the package does not hold it */
+typedef enum tg_rc tg_session_file_fn(void *arg, struct tg_bytes location, struct tg_bytes *out);
+
+struct tg_session_spec {
+    struct tg_bytes model; /* the .onnx file */
+    /* For initializers whose data is not in the model: those marked external, and names that nodes
+     * use and nothing gives. Names the graph does not use are skipped. */
+    const struct tg_session_weights *weights;
+    size_t n_weights;
+    /* For initializers marked external that are not among weights. NULL: there are no files. */
+    tg_session_file_fn *file;
+    void *file_arg;
+};
+
+/* A loaded model. ONNX Runtime uses weights and files of the spec where they lie: they must outlive
+ * the session; the model and the spec itself the call only. ort must outlive the session.
+ * @retval TG_E_FORMAT       not a valid ONNX model; a tensor's data is cut, misplaced, or of
+ *                           another type or shape than the graph says
+ * @retval TG_E_NOTFOUND     an initializer's data is nowhere; err names the file
+ * @retval TG_E_UNSUPPORTED  an operator or type this ONNX Runtime doesn't have, an input or output
+ *                           that is no tensor or of a type outside the protocol, external data
+ *                           elsewhere than in the main graph's initializers */
 struct tg_session;
+TG_RC tg_session_open(struct tg_ort *ort, const struct tg_session_spec *spec,
+                      struct tg_session **out, struct tg_err *err);
+/* A model that holds all its weights. */
 TG_RC tg_session_new(struct tg_ort *ort, struct tg_bytes model, struct tg_session **out,
                      struct tg_err *err);
 void tg_session_free(struct tg_session *s);

@@ -23,6 +23,23 @@ struct tg_session {
 TG_RC tg_ort_check(const struct tg_ort *o, OrtStatus *status, const char *doing,
                    struct tg_err *err);
 
+/* What ONNX Runtime is given besides the model's bytes (session_weights.c). */
+struct tg_session_extra {
+    struct tg_bytes model; /* the spec's, or `own` */
+    struct tg_buf own;     /* the model with initializers declared that it only used */
+    char **names;          /* n of them, NUL-terminated */
+    OrtValue **values;
+    size_t n;
+};
+
+/* Find the data of every initializer that is not in the model. */
+TG_RC tg_session_gather(struct tg_ort *o, const struct tg_session_spec *spec,
+                        struct tg_session_extra *out, struct tg_err *err);
+/* Hand it over. After the session is made `extra` may go. */
+TG_RC tg_session_supply(struct tg_ort *o, const struct tg_session_extra *extra,
+                        OrtSessionOptions *opts, struct tg_err *err);
+void tg_session_extra_done(struct tg_ort *o, struct tg_session_extra *extra);
+
 /* Between the two kinds of element type. false: not one of ours. */
 bool tg_ort_dtype(ONNXTensorElementDataType t, enum tg_dtype *out);
 ONNXTensorElementDataType tg_ort_type(enum tg_dtype t);

@@ -1,4 +1,4 @@
-/* The walk over a model's protobuf that looks for data in other files. */
+/* The walk over a model's protobuf that finds initializers and data in other files. */
 #include <stdint.h>
 
 #include "moai/onnx.h"
@@ -8,8 +8,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct tg_err err = TG_ERR_INIT;
-    bool yes;
+    struct tg_onnx found;
 
-    (void)!tg_onnx_has_external_data(tg_bytes_make(data, n), &yes, &err);
+    if (tg_onnx_scan(tg_bytes_make(data, n), &found, &err) == TG_OK)
+        tg_onnx_done(&found);
     return 0;
 }

@@ -58,20 +58,32 @@ static enum tg_rc value_info(const struct onnx_make *m, const char *name, struct
     return message(out, 2, &type);
 }
 
-/* A FLOAT[1] tensor whose data is said to be in weights.bin; inside `nest` attributes of subgraphs.
+/* key and value of TensorProto.external_data */
+static enum tg_rc entry(struct tg_buf *t, const char *key, const char *value)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf kv = TG_BUF_INIT(MAX);
+
+    if (value == NULL)
+        return TG_OK;
+    TG_TRY(text(&kv, 1, key));
+    TG_TRY(text(&kv, 2, value));
+    return message(t, 13, &kv);
+}
+
+/* A FLOAT[w_len] tensor whose data is said to be in weights.bin; inside `nest` attributes of subgraphs.
  */
 static enum tg_rc external_graph(const struct onnx_make *m, struct tg_buf *graph)
 {
-    TG_AUTO(tg_buf_done) struct tg_buf t = TG_BUF_INIT(MAX), kv = TG_BUF_INIT(MAX);
+    TG_AUTO(tg_buf_done) struct tg_buf t = TG_BUF_INIT(MAX);
     TG_AUTO(tg_buf_done) struct tg_buf g = TG_BUF_INIT(MAX), a = TG_BUF_INIT(MAX);
     TG_AUTO(tg_buf_done) struct tg_buf n = TG_BUF_INIT(MAX);
 
-    TG_TRY(number(&t, 1, 1));
+    TG_TRY(number(&t, 1, m->w_len == 0 ? 1 : m->w_len));
     TG_TRY(number(&t, 2, 1));
     TG_TRY(text(&t, 8, "w"));
-    TG_TRY(text(&kv, 1, "location"));
-    TG_TRY(text(&kv, 2, "weights.bin"));
-    TG_TRY(message(&t, 13, &kv));
+    TG_TRY(entry(&t, "location", "weights.bin"));
+    TG_TRY(entry(&t, "offset", m->w_offset));
+    TG_TRY(entry(&t, "length", m->w_length));
     TG_TRY(number(&t, 14, 1));
     if (m->nest == 0)
         return message(graph, 5, &t);
@@ -90,6 +102,8 @@ enum tg_rc onnx_make(const struct onnx_make *m, struct tg_buf *out)
     TG_AUTO(tg_buf_done) struct tg_buf graph = TG_BUF_INIT(MAX), part = TG_BUF_INIT(MAX);
 
     TG_TRY(text(&part, 1, "x"));
+    if (m->uses_w)
+        TG_TRY(text(&part, 1, "w"));
     TG_TRY(text(&part, 2, "y"));
     TG_TRY(text(&part, 4, m->op));
     TG_TRY(message(&graph, 1, &part));

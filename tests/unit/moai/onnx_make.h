@@ -13,6 +13,11 @@ struct onnx_make {
     const char *op; /* "Identity" */
     bool external;  /* an initializer with data_location EXTERNAL */
     size_t nest;    /* wrap the external tensor in this many subgraphs */
+    /* The node's second input is "w". With external: its length (0 is 1), and where in weights.bin
+     * it lies. Without: nothing gives it. */
+    bool uses_w;
+    size_t w_len;
+    const char *w_offset, *w_length; /* decimal; NULL: not written */
 };
 
 TG_RC onnx_make(const struct onnx_make *m, struct tg_buf *out);

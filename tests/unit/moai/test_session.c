@@ -201,20 +201,32 @@ static void external_data_is_found_wherever_it_hides(void **state)
                               .external = true,
                               .nest = nest};
         struct tg_session *s = NULL;
-        bool yes = false;
+        struct tg_onnx found = {.n_inits = 0};
 
         assert_ok(onnx_make(&m, &model));
-        assert_ok(tg_onnx_has_external_data(tg_buf_view(&model), &yes, &err));
-        assert_true(yes);
-        assert_rc(tg_session_new(ort, tg_buf_view(&model), &s, &err), TG_E_UNSUPPORTED);
+        assert_ok(tg_onnx_scan(tg_buf_view(&model), &found, &err));
+        assert_int_equal(found.n_external, nest == 0);
+        assert_int_equal(found.buried_external, nest > 0);
+        tg_onnx_done(&found);
+        assert_rc(tg_session_new(ort, tg_buf_view(&model), &s, &err),
+                  nest == 0 ? TG_E_NOTFOUND : TG_E_UNSUPPORTED);
         assert_contains(err.msg, "another file");
     }
     TG_AUTO(tg_buf_done) struct tg_buf digits = TG_BUF_INIT(4 << 20);
-    bool yes = true;
+    struct tg_onnx found = {.n_inits = 0};
 
     read_example("model_v1/model.onnx", &digits);
-    assert_ok(tg_onnx_has_external_data(tg_buf_view(&digits), &yes, &err));
-    assert_false(yes);
+    assert_ok(tg_onnx_scan(tg_buf_view(&digits), &found, &err));
+    assert_true(found.n_inits > 0 && found.n_uses > 0);
+    assert_int_equal(found.n_external, 0);
+    assert_false(found.buried_external);
+    for (size_t i = 0; i < found.n_inits; i++) {
+        assert_ptr_equal(tg_onnx_find(&found, found.inits[i].name), &found.inits[i]);
+        assert_true(tg_onnx_uses(&found, found.inits[i].name));
+    }
+    assert_null(tg_onnx_find(&found, tg_bytes_str("no such name")));
+    assert_false(tg_onnx_uses(&found, tg_bytes_str("no such name")));
+    tg_onnx_done(&found);
 }
 
 static void deep_or_cut_protobuf_is_refused(void **state)
@@ -222,18 +234,17 @@ static void deep_or_cut_protobuf_is_refused(void **state)
     TG_AUTO(tg_buf_done) struct tg_buf model = TG_BUF_INIT(1 << 20);
     struct onnx_make m = {
         .type = 1, .dims = {"3"}, .n_dims = 1, .op = "Identity", .external = true, .nest = 200};
-    bool yes;
+    struct tg_onnx found;
 
     (void)state;
     assert_ok(onnx_make(&m, &model));
-    assert_rc(tg_onnx_has_external_data(tg_buf_view(&model), &yes, &err), TG_E_FORMAT);
+    assert_rc(tg_onnx_scan(tg_buf_view(&model), &found, &err), TG_E_FORMAT);
     assert_contains(err.msg, "levels deep");
     m.nest = 1;
     tg_buf_clear(&model);
     assert_ok(onnx_make(&m, &model));
-    assert_rc(
-        tg_onnx_has_external_data(tg_bytes_sub(tg_buf_view(&model), 0, model.n - 1), &yes, &err),
-        TG_E_FORMAT);
+    assert_rc(tg_onnx_scan(tg_bytes_sub(tg_buf_view(&model), 0, model.n - 1), &found, &err),
+              TG_E_FORMAT);
 }
 
 /* The example's held-out images against PyTorch's own logits. */

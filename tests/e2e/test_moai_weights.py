@@ -1,0 +1,86 @@
+"""Models whose weights lie in another file of the package."""
+import subprocess
+import sys
+
+import pytest
+
+import programs
+from moai_launcher import Listener, Worker, kit
+
+MAKE = programs.ROOT / "tests" / "bench" / "make_model.py"
+WIDTH = 64
+
+
+def make(folder, *options):
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, MAKE, "chain", folder / "model.onnx", "--width", str(WIDTH), *options], check=True, timeout=120)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    d = tmp_path_factory.mktemp("weights")
+    kit("keys", "--dir", d)
+    kit("rollback", "--out", d / "empty.rollback")
+    return d
+
+
+def package(folder, source):
+    path = source.with_suffix(".tgsp")
+    kit("package", "--dir", folder, "--out", path, "--input", source, "--model", "chain")
+    return path
+
+
+def answer(folder, path, tmp_path):
+    listener = Listener(tmp_path)
+    worker = Worker(folder, path, listener).serve()
+    ask = {"inputs": [{"name": "input", "shape": [1, WIDTH], "datatype": "FP32", "data": [i / WIDTH for i in range(WIDTH)]}]}
+    status, _, body = worker.infer(ask, model="chain")
+    worker.stop()
+    listener.close()
+    assert status == 200, body
+    return body
+
+
+def test_external_data_answers_as_one_file_does(folder, tmp_path):
+    """Below the model's folder, where the model is not at the top."""
+    one = make(tmp_path / "one")
+    two = tmp_path / "two"
+    make(two / "net", "--external", "weights.bin")
+    for d in "one", "two":
+        (tmp_path / f"s{d}").mkdir()
+    assert (two / "net" / "weights.bin").stat().st_size > 4 * 4096
+    assert answer(folder, package(folder, one), tmp_path / "sone") == answer(folder, package(folder, two), tmp_path / "stwo")
+
+
+def test_what_the_package_does_not_hold_is_not_looked_for(folder, tmp_path):
+    """A missing file, one outside the package, one above the model's folder, and a file of this machine."""
+    names = {"gone.bin": "gone.bin", "up": "../weights.bin", "abs": "/etc/passwd", "dots": "a/../weights.bin"}
+    for key, name in names.items():
+        d = make(tmp_path / key / "net", "--external", "weights.bin")
+        model = d / "model.onnx"
+        data = model.read_bytes()
+        # same length, so that the protobuf around it stays as it is
+        padded = (name + "x" * 32)[:len("weights.bin")] if len(name) < len("weights.bin") else None
+        if padded is None:
+            make(tmp_path / key / "again", "--external", "w" * len(name))
+            model = tmp_path / key / "again" / "model.onnx"
+            data = model.read_bytes().replace(b"w" * len(name), name.encode())
+        else:
+            data = data.replace(b"weights.bin", padded.encode())
+        source = tmp_path / key / "pack"
+        (source / "net").mkdir(parents=True)
+        (source / "net" / "model.onnx").write_bytes(data)
+        (source / "weights.bin").write_bytes((d / "weights.bin").read_bytes())
+        code, reason, status = Worker(folder, package(folder, source)).failed()
+        assert (code, status) == ("NOTFOUND", 3), (key, code, reason)
+        assert "not in the package" in reason
+
+
+def test_data_beyond_its_file_is_refused(folder, tmp_path):
+    source = make(tmp_path / "cut", "--external", "weights.bin")
+    data = (source / "weights.bin").read_bytes()
+    (source / "weights.bin").write_bytes(data[:-4])
+    code, reason, status = Worker(folder, package(folder, source)).failed()
+    assert (code, status) == ("FORMAT", 4)
+    assert "are asked for" in reason

@@ -70,7 +70,8 @@ static enum tg_rc entry(struct tg_buf *t, const char *key, const char *value)
     return message(t, 13, &kv);
 }
 
-/* A FLOAT[w_len] tensor whose data is said to be in weights.bin; inside `nest` attributes of subgraphs.
+/* A FLOAT[w_len] tensor whose data is said to be in weights.bin; inside `nest` attributes of
+ * subgraphs.
  */
 static enum tg_rc external_graph(const struct onnx_make *m, struct tg_buf *graph)
 {

@@ -1,6 +1,7 @@
 #include "base/err.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +50,14 @@ const char *tg_rc_name(enum tg_rc rc)
 const char *tg_rc_text(enum tg_rc rc)
 {
     return row(rc)->text;
+}
+
+const char *tg_rc_verdict(enum tg_rc rc, const char *words)
+{
+    bool verdict = rc == TG_E_FORMAT || rc == TG_E_AUTH || rc == TG_E_DENIED || rc == TG_E_LIMIT ||
+                   rc == TG_E_UNSUPPORTED;
+
+    return verdict ? words : tg_rc_text(rc);
 }
 
 int tg_rc_exit(enum tg_rc rc)

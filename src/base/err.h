@@ -64,6 +64,9 @@ void tg_err_errno(struct tg_err *err, enum tg_rc rc, int errnum, const char *fmt
 /* One table for all: name ("FORMAT"), plain words, exit status (docs/cli.md), HTTP status. */
 const char *tg_rc_name(enum tg_rc rc);
 const char *tg_rc_text(enum tg_rc rc);
+/* `words` where rc is a verdict on bytes (FORMAT, AUTH, DENIED, LIMIT, UNSUPPORTED); otherwise,
+ * when memory is out or a library failed, tg_rc_text(rc): the bytes are not to blame. */
+const char *tg_rc_verdict(enum tg_rc rc, const char *words);
 int tg_rc_exit(enum tg_rc rc);
 int tg_rc_http(enum tg_rc rc);
 /* @retval TG_RC_COUNT no code has this name */

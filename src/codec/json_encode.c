@@ -337,7 +337,10 @@ enum tg_rc tg_json_encode(const struct tg_jschema *schema, const void *in, struc
         return TG_OK;
     out->n = before;
     if (why.rc == TG_OK)
-        tg_err_set(&why, rc, "JSON of over %zu bytes", out->max);
+        tg_err_set(&why, rc,
+                   rc == TG_E_LIMIT ? "JSON of over %zu bytes"
+                                    : "JSON of up to %zu bytes: out of memory",
+                   out->max);
     if (err != NULL)
         *err = why;
     return rc;

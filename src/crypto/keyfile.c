@@ -268,7 +268,8 @@ static enum tg_rc next_key(struct reading *r, int i, EVP_PKEY **out, struct tg_e
     TG_AUTO(tg_buf_done) struct tg_buf der = TG_BUF_SECRET(TG_KEYFILE_MAX);
     rc = pem_body(body, &der);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "%s: PEM block %d is not base64", r->name, i + 1);
+        return TG_FAIL(err, rc, "%s: PEM block %d: %s", r->name, i + 1,
+                       tg_rc_verdict(rc, "not base64"));
     TG_AUTO(tg_evp_pkey_freep) EVP_PKEY *key = NULL;
     TG_TRY(der_to_key(r, form, tg_buf_view(&der), &key, err));
     if (!EVP_PKEY_is_a(key, r->kind->types[i]))
@@ -292,6 +293,11 @@ static enum tg_rc read_two(struct reading *r, EVP_PKEY **classic, EVP_PKEY **pqc
     return TG_OK;
 }
 
+static enum tg_rc unusable(enum tg_rc rc, const char *name, const char *words, struct tg_err *err)
+{
+    return TG_FAIL(err, rc, "%s: %s", name, tg_rc_verdict(rc, words));
+}
+
 enum tg_rc tg_sign_sk_from_pem(struct tg_bytes pem, const char *name, struct tg_bytes passphrase,
                                struct tg_sign_sk **out, struct tg_err *err)
 {
@@ -300,7 +306,7 @@ enum tg_rc tg_sign_sk_from_pem(struct tg_bytes pem, const char *name, struct tg_
     EVP_PKEY *classic, *pqc;
     TG_TRY(read_two(&r, &classic, &pqc, err));
     enum tg_rc rc = tg_sign_sk_from_evp(classic, pqc, out);
-    return rc == TG_OK ? rc : TG_FAIL(err, rc, "%s: not a usable signing key", name);
+    return rc == TG_OK ? rc : unusable(rc, name, "not a usable signing key", err);
 }
 
 enum tg_rc tg_kem_sk_from_pem(struct tg_bytes pem, const char *name, struct tg_bytes passphrase,
@@ -311,7 +317,7 @@ enum tg_rc tg_kem_sk_from_pem(struct tg_bytes pem, const char *name, struct tg_b
     EVP_PKEY *classic, *pqc;
     TG_TRY(read_two(&r, &classic, &pqc, err));
     enum tg_rc rc = tg_kem_sk_from_evp(classic, pqc, out);
-    return rc == TG_OK ? rc : TG_FAIL(err, rc, "%s: not a usable encryption key", name);
+    return rc == TG_OK ? rc : unusable(rc, name, "not a usable encryption key", err);
 }
 
 /* The two public halves, as raw bytes one after the other. */
@@ -324,7 +330,7 @@ static enum tg_rc read_public(struct reading *r, uint8_t *raw, size_t first, siz
     enum tg_rc rc = tg_evp_raw_public(classic, raw, first);
     if (rc == TG_OK)
         rc = tg_evp_raw_public(pqc, raw + first, total - first);
-    return rc == TG_OK ? rc : TG_FAIL(err, rc, "%s: not a usable public key", r->name);
+    return rc == TG_OK ? rc : unusable(rc, r->name, "not a usable public key", err);
 }
 
 enum tg_rc tg_sign_pk_from_pem(struct tg_bytes pem, const char *name, struct tg_sign_pk **out,
@@ -337,7 +343,7 @@ enum tg_rc tg_sign_pk_from_pem(struct tg_bytes pem, const char *name, struct tg_
     enum tg_rc rc = tg_sign_pk_new(TG_BYTES_OF(raw), out);
     return rc == TG_OK
                ? rc
-               : TG_FAIL(err, rc, "%s: not a usable signing key (small-order or invalid)", name);
+               : unusable(rc, name, "not a usable signing key (small-order or invalid)", err);
 }
 
 enum tg_rc tg_kem_pk_from_pem(struct tg_bytes pem, const char *name, struct tg_kem_pk **out,
@@ -348,7 +354,7 @@ enum tg_rc tg_kem_pk_from_pem(struct tg_bytes pem, const char *name, struct tg_k
     uint8_t raw[TG_KEM_PK_LEN];
     TG_TRY(read_public(&r, raw, TG_KEM_X25519_LEN, sizeof raw, err));
     enum tg_rc rc = tg_kem_pk_new(TG_BYTES_OF(raw), out);
-    return rc == TG_OK ? rc : TG_FAIL(err, rc, "%s: not a usable encryption key", name);
+    return rc == TG_OK ? rc : unusable(rc, name, "not a usable encryption key", err);
 }
 
 bool tg_keyfile_encrypted(struct tg_bytes pem)

@@ -177,7 +177,7 @@ static enum tg_rc secrets_make(struct making *m, struct tg_err *err)
         rc = tg_rng_fill(m->b->rng, keys, TG_TGSP_FILE_KEY_LEN);
     if (rc == TG_OK)
         rc = tg_payload_key(&m->header, keys, keys + TG_TGSP_FILE_KEY_LEN);
-    return rc == TG_OK ? rc : TG_FAIL(err, rc, "build: can't make the keys");
+    return rc == TG_OK ? rc : TG_FAIL(err, rc, "build: can't make the keys: %s", tg_rc_text(rc));
 }
 
 static enum tg_rc recipients_make(struct making *m, struct tg_err *err)
@@ -191,7 +191,8 @@ static enum tg_rc recipients_make(struct making *m, struct tg_err *err)
         enum tg_rc rc =
             tg_wrap_seal(&w, m->b->recipients[i], m->b->rng, tg_secret_data(m->keys), &v[i]);
         if (rc != TG_OK)
-            return TG_FAIL(err, rc, "build: recipient %zu has a key that can't be used", i + 1);
+            return TG_FAIL(err, rc, "build: recipient %zu: %s", i + 1,
+                           tg_rc_verdict(rc, "a key that can't be used"));
     }
     struct tg_tgsp_recipients r = {
         .recipients = {v, n}
@@ -248,7 +249,7 @@ static enum tg_rc sign(struct making *m, uint8_t h[TG_TGSP_H_LEN], struct tg_err
         rc =
             tg_entry_sign(m->b->signer, TG_LABEL_PACKAGE, h, m->b->deterministic_signature, &entry);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "build: signing failed");
+        return TG_FAIL(err, rc, "build: signing failed: %s", tg_rc_text(rc));
     struct tg_tgsp_signatures sigs = {
         .signatures = {&entry, 1}
     };

@@ -218,7 +218,7 @@ static enum tg_rc chunk_seal(const struct job *j, struct seat *s, uint64_t i, st
         rc = tg_chunk_digest(&s->hasher, tg_bytes_make(s->buf, n + TG_AEAD_TAG_LEN),
                              j->to->digests + i * TG_SHA256_LEN);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "chunk %" PRIu64 ": encryption failed", i);
+        return TG_FAIL(err, rc, "chunk %" PRIu64 ": encryption failed: %s", i, tg_rc_text(rc));
     TG_TRY(tg_fd_pwrite(j->to->file->fd, j->to->file->path, s->buf, n + TG_AEAD_TAG_LEN,
                         j->to->payload_off + tg_tgsp_chunk_offset(&p->g, i), err));
     tg_progress_add(p->b->progress, n);
@@ -230,7 +230,7 @@ static enum tg_rc chunk_make(struct job *j, uint64_t i, struct seat *s, struct t
     TG_TRY(chunk_fill(j, i, s->buf, err));
     enum tg_rc rc = hash_in_turn(j, i, s->buf);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "chunk %" PRIu64 ": hashing failed", i);
+        return TG_FAIL(err, rc, "chunk %" PRIu64 ": hashing failed: %s", i, tg_rc_text(rc));
     if (i < j->held_first || i - j->held_first >= j->held_n)
         return chunk_seal(j, s, i, err);
     memcpy(j->held + (i - j->held_first) * j->plan->g.chunk_size, s->buf,

@@ -28,7 +28,7 @@ static enum tg_rc entries_extend(const struct tg_tgsp *p, const struct tg_sign_s
             return TG_FAIL(err, TG_E_EXISTS, "sign: this key has signed the package already");
     enum tg_rc rc = tg_entry_sign(signer, TG_LABEL_PACKAGE, tg_tgsp_h(p), false, &v[n]);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "sign: signing failed");
+        return TG_FAIL(err, rc, "sign: signing failed: %s", tg_rc_text(rc));
     struct tg_tgsp_signatures sigs = {
         .signatures = {v, n + 1}
     };

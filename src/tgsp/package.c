@@ -119,7 +119,7 @@ enum tg_rc tg_tgsp_open(const struct tg_src *src, struct tg_tgsp **out, struct t
     TG_TRY(section_read(p, TG_TGSP_SEC_SIGNATURES, err));
     rc = tg_tgsp_header_h(tg_buf_view(&p->raw[TG_TGSP_SEC_HEADER]), p->h);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "%s: can't hash the header", src->name);
+        return TG_FAIL(err, rc, "%s: can't hash the header: %s", src->name, tg_rc_text(rc));
     rc = tg_tgsp_signatures_decode(tg_buf_view(&p->raw[TG_TGSP_SEC_SIGNATURES]), p->arena, &p->sigs,
                                    err);
     TG_TRY(at_section(p, TG_TGSP_SEC_SIGNATURES, rc, err));

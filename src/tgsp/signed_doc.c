@@ -72,7 +72,7 @@ enum tg_rc tg_signed_doc_parse(enum tg_doc_kind kind, struct tg_bytes text, cons
     d.sigs.signatures = e.signatures;
     rc = tg_sha256(d.body, d.digest);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "%s: can't hash", name);
+        return TG_FAIL(err, rc, "%s: can't hash: %s", name, tg_rc_text(rc));
     *out = d;
     return TG_OK;
 }
@@ -117,7 +117,7 @@ enum tg_rc tg_signed_doc_make(enum tg_doc_kind kind, struct tg_bytes body,
             return TG_FAIL(err, TG_E_EXISTS, "%s: this key has signed already", kinds[kind].what);
         enum tg_rc rc = tg_entry_sign(signers->keys[i], kinds[kind].label, digest, false, &v[n]);
         if (rc != TG_OK)
-            return TG_FAIL(err, rc, "%s: signing failed", kinds[kind].what);
+            return TG_FAIL(err, rc, "%s: signing failed: %s", kinds[kind].what, tg_rc_text(rc));
         n++;
     }
     struct envelope e = {

@@ -109,7 +109,7 @@ static enum tg_rc key_take(struct tg_trust *t, const struct doc_key *k, struct t
     TG_TRY(roles_parse(&k->roles, &key.roles, err));
     enum tg_rc rc = tg_sign_pk_new(TG_BYTES_OF(k->public_key), &pk);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "public_key: not a usable signing key");
+        return TG_FAIL(err, rc, "public_key: %s", tg_rc_verdict(rc, "not a usable signing key"));
     key.pk = pk;
     rc = tg_trust_add(t, &key, err);
     /* In a file these are faults of the file. */

@@ -22,15 +22,17 @@ static enum tg_rc block_open(struct tg_tgsp *p, const struct tg_wrap *w, const s
     struct tg_tgsp_keys *keys = (struct tg_tgsp_keys *)(void *)tg_secret_data(mem);
     enum tg_rc rc = tg_wrap_open(w, sk, block, keys->file_key);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "the block for this key does not open with it");
+        return TG_FAIL(err, rc, "%s",
+                       tg_rc_verdict(rc, "the block for this key does not open with it"));
     rc = tg_key_commitment(&p->header, keys->file_key, commitment);
     if (rc == TG_OK && !tg_ct_eq(commitment, p->header.key_commitment, sizeof commitment))
         rc = TG_E_AUTH;
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "the file key does not match header.key_commitment");
+        return TG_FAIL(err, rc, "%s",
+                       tg_rc_verdict(rc, "the file key does not match header.key_commitment"));
     rc = tg_payload_key(&p->header, keys->file_key, keys->payload_key);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "can't derive the payload key");
+        return TG_FAIL(err, rc, "can't derive the payload key: %s", tg_rc_text(rc));
     tg_secret_free(p->keys);
     p->keys = tg_steal(&mem);
     p->stage = TG_STAGE_UNWRAPPED;

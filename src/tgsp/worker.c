@@ -81,16 +81,15 @@ static enum tg_rc judge(struct tg_tgsp_worker *w, uint64_t i, const uint8_t *tag
         !tg_mem_eq(md, p->manifest.payload.chunk_digests.p + i * TG_SHA256_LEN, sizeof md))
         rc = TG_E_AUTH;
     if (rc != TG_OK)
-        return TG_FAIL(err, rc,
-                       "%s: payload, offset %" PRIu64 ", chunk %" PRIu64
-                       ": its digest is not the one in the manifest; get a fresh copy",
-                       p->src.name,
-                       p->sec[TG_TGSP_SEC_PAYLOAD].off + tg_tgsp_chunk_offset(&p->geometry, i), i);
+        return TG_FAIL(
+            err, rc, "%s: payload, offset %" PRIu64 ", chunk %" PRIu64 ": %s", p->src.name,
+            p->sec[TG_TGSP_SEC_PAYLOAD].off + tg_tgsp_chunk_offset(&p->geometry, i), i,
+            tg_rc_verdict(rc, "its digest is not the one in the manifest; get a fresh copy"));
     if (decrypt)
         rc = tg_aead_open_end(w->aead, tag);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "%s: payload, chunk %" PRIu64 ": its tag does not match",
-                       p->src.name, i);
+        return TG_FAIL(err, rc, "%s: payload, chunk %" PRIu64 ": %s", p->src.name, i,
+                       tg_rc_verdict(rc, "its tag does not match"));
     return TG_OK;
 }
 

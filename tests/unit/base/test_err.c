@@ -73,9 +73,20 @@ static void errno_is_said_in_words(void **state)
     assert_string_equal(err.msg, "f: can't write: No space left on device");
 }
 
+/* What is said of bytes is not said when memory was out. */
+static void test_verdicts(void **state)
+{
+    (void)state;
+    assert_string_equal(tg_rc_verdict(TG_E_AUTH, "forged"), "forged");
+    assert_string_equal(tg_rc_verdict(TG_E_FORMAT, "broken"), "broken");
+    assert_string_equal(tg_rc_verdict(TG_E_NOMEM, "forged"), "out of memory");
+    assert_string_equal(tg_rc_verdict(TG_E_INTERNAL, "forged"), "internal error");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_verdicts),
         cmocka_unit_test(every_code_has_a_name_and_back),
         cmocka_unit_test(promised_exit_codes_are_distinct),
         cmocka_unit_test(wrapping_keeps_the_code_and_puts_words_before),

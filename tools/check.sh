@@ -40,6 +40,11 @@ valgrind_units() {
         --wrap "$PWD/tools/tap.sh valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions=$PWD/tests/valgrind.supp"
 }
 
+fault_sweeps() {
+    tools/build.sh "$base-test" >/dev/null || return 1
+    TG_FULL=1 TENSORGUARD_BUILD=$base-test /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e/test_fault_sweeps.py
+}
+
 sanitized_programs() {
     CC=gcc tools/build.sh "$base-asan" -Db_sanitize=address,undefined >/dev/null || return 1
     TG_FULL=1 TENSORGUARD_BUILD=$base-asan /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e
@@ -50,6 +55,7 @@ step clang-format format
 step clang-tidy tidy
 step 'gcc -fanalyzer' analyse
 step 'unit tests under valgrind' valgrind_units
+step 'every call failing in turn' fault_sweeps
 step 'programs under the sanitizers' sanitized_programs
 printf '\n%d checks failed%s\n' "${#failed[@]}" "${failed[*]:+: ${failed[*]}}"
 [ "${#failed[@]}" = 0 ]

@@ -1,0 +1,167 @@
+"""Every allocation, read, write, mmap, mlock, fsync, rename, open, mkdir and truncation of verify, open and build fails once,
+in the programs as they are built (tests/fault/faultshim.c): the right error, nothing released, nothing left on disk.
+
+A run of this file tries every call the program makes of its own accord and a sample of the allocations inside
+libraries; with TG_FULL=1 (make check) every one of those too."""
+import collections
+import concurrent.futures
+import errno
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import pack
+import programs
+
+SHIM = programs.BUILD / "tests" / "fault" / "libtgfault.so"
+FULL = bool(os.environ.get("TG_FULL"))
+pytestmark = pytest.mark.skipif(programs.sanitized(), reason="a sanitizer brings its own malloc")
+
+# kind: (errno, what the program must exit with if it fails)
+KINDS = {"own": (errno.ENOMEM, {12}), "read": (errno.EIO, {3}), "write": (errno.ENOSPC, {3}), "mmap": (errno.ENOMEM, {12}),
+         "mlock": (errno.ENOMEM, {12}), "fsync": (errno.EIO, {3}), "rename": (errno.EIO, {3}), "open": (errno.EMFILE, {3}),
+         "make": (errno.ENOSPC, {3}), "alloc": (errno.ENOMEM, {12})}
+
+
+class Try:
+    """One command on a folder of its own; what it made, or None."""
+
+    def __init__(self, world, folder):
+        self.world, self.folder = world, folder
+        folder.mkdir()
+
+    def run(self, *args, fault="alloc:0:12", counts=None):
+        env = dict(os.environ, LD_PRELOAD=str(SHIM), TG_FAULT=fault, HOME=str(self.world.home))
+        if counts:
+            env["TG_FAULT_COUNTS"] = str(counts)
+        return subprocess.run([programs.path("tensorguard"), *map(str, args)], env=env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=120)
+
+
+class Verify(Try):
+    def go(self, **how):
+        return self.run("verify", self.world.package, "--trust", self.world.author.pub, "--json", **how)
+
+    def made(self, done):
+        """Its answer, if that says that the package is sound."""
+        return done.stdout if json.loads(done.stdout or "{}").get("verified") else None
+
+    def whole(self, made, _):
+        return made == self.world.good_verify
+
+
+class Open(Try):
+    def go(self, **how):
+        return self.run("open", self.world.package, "--trust", self.world.author.pub, "--key", self.world.author.key,
+                        "--out-dir", self.folder / "out", **how)
+
+    def made(self, _):
+        return pack.tree(self.folder / "out") if (self.folder / "out").exists() else None
+
+    def whole(self, made, _):
+        return made == self.world.good_tree
+
+
+class Build(Try):
+    def go(self, **how):
+        return self.run("build", "--input-dir", self.world.model, "--out", self.folder / "b.tgsp", "--signing-key",
+                        self.world.author.sign, "--recipient", self.world.author.key_pub, "--model-name", "m", **how)
+
+    def made(self, _):
+        return self.folder / "b.tgsp" if (self.folder / "b.tgsp").exists() else None
+
+    def whole(self, made, _):
+        out = self.folder / "check"
+        pack.run("open", made, "--trust", self.world.author.pub, "--key", self.world.author.key, "--out-dir", out)
+        same = pack.tree(out) == self.world.good_tree
+        shutil.rmtree(out)
+        return same
+
+
+COMMANDS = {"verify": Verify, "open": Open, "build": Build}
+
+
+class World:
+    def __init__(self, folder):
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.author = pack.Author(folder / "author")
+        self.model = folder / "model"
+        pack.write(self.model / "a", os.urandom(150000))
+        pack.write(self.model / "sub" / "b", b"second")
+        self.package = folder / "m.tgsp"
+        pack.build(self.author, self.model, self.package, "--recipient", self.author.key_pub, "--chunk-size", 65536)
+        self.good_tree = pack.tree(self.model)
+        self.good_verify = pack.run("verify", self.package, "--trust", self.author.pub, "--json").out
+        self.tries = 0
+
+    def counts(self, command):
+        path = self.folder / f"{command}.counts"
+        t = COMMANDS[command](self, self.folder / f"count-{command}")
+        done = t.go(counts=path)
+        assert done.returncode == 0, done.stderr
+        assert t.whole(t.made(done), done)
+        return {k: int(n) for k, n in (line.split() for line in path.read_text().splitlines())}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("faults"))
+
+
+def after_the_work(kind, done):
+    """Two things come after the rename that makes an output visible: its folder is opened and synced (the error says that it
+    may not last), and the answer is put into words. Then the output is there, and whole."""
+    return kind in ("fsync", "open") or "could not be put into words" in done.stderr
+
+
+def attempt(world, command, kind, i):
+    """What is wrong with the i-th failure of a kind, or None; and the exit status."""
+    number, expected = KINDS[kind]
+    t = COMMANDS[command](world, world.folder / f"{command}-{kind}-{i}")
+    done = t.go(fault=f"{kind}:{i}:{number}")
+    made = t.made(done)
+    problem = None
+    if done.returncode == 0:
+        if made is None or not t.whole(made, done):
+            problem = "says that all went well, and what it made is not whole"
+    elif made is not None and not (after_the_work(kind, done) and t.whole(made, done)):
+        problem = "failed and left what it made"
+    elif kind != "alloc" and done.returncode not in expected:
+        problem = f"exit status {done.returncode}, not {expected}"
+    elif done.returncode < 0 or done.returncode not in (*pack.EXIT.values(), 12, 70):
+        problem = f"exit status {done.returncode}"
+    elif kind == "own" and "memory" not in done.stderr:
+        problem = "out of memory is told as something else"
+    elif done.stderr.count("\n") != 1:
+        problem = "an error is one line"
+    left = {p.name for p in t.folder.iterdir()} - {"out" if made else "", "b.tgsp" if made else ""}
+    if left:
+        problem = f"left {left}"
+    shutil.rmtree(t.folder)
+    return problem and f"{command}, {kind} {i}: {problem}: {done.stderr}", done.returncode
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_call_fails_once(world, command):
+    counts = world.counts(command)
+    assert counts["own"] > 20 and counts["read"] > 3 and counts["alloc"] > counts["own"]
+    assert command == "verify" or min(counts[k] for k in ("write", "mmap", "mlock", "rename", "open")) > 0
+    todo = []
+    for kind, n in counts.items():
+        step = 1 if kind != "alloc" or FULL else max(1, n // 40)
+        todo += [(kind, i) for i in range(1, n + 1, step)]
+    statuses = collections.Counter()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda t: (t[0], *attempt(world, command, *t)), todo))
+    for kind, _, rc in results:
+        statuses[kind, rc] += 1
+    print(command, counts, dict(statuses))
+    wrong = [problem for _, problem, _ in results if problem]
+    assert not wrong, f"{len(wrong)} of {len(todo)}\n" + "\n".join(wrong[:40])
+    # Failures were really made: of what must succeed, none did for long.
+    assert sum(n for (kind, rc), n in statuses.items() if rc != 0) > len(todo) / 3

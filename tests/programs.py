@@ -3,6 +3,8 @@ import functools
 import json
 import os
 import pathlib
+import re
+import resource
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("TENSORGUARD_BUILD", ROOT / "build")).resolve()
@@ -31,3 +33,12 @@ def openssl():
 def sanitized():
     """True when the programs carry AddressSanitizer (slower, much larger, no seccomp allow-list)."""
     return build_options()["b_sanitize"] != "none"
+
+
+@functools.lru_cache(None)
+def protection():
+    """The level of memory that a worker can have here: "locked" as root or without a tight limit, else "any"."""
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    status = pathlib.Path("/proc/self/status").read_text()
+    capable = int(re.search(r"CapEff:\s*([0-9a-f]+)", status)[1], 16) >> 14 & 1
+    return "locked" if capable or hard == resource.RLIM_INFINITY or hard >= 1 << 30 else "any"

@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 
-from demo_kit import (Hammer, Programs, Screen, Stop, furthest, load, needles,
-                      places_to_search, score, search, tls_version, wait_for)
+from demo_kit import (Hammer, Programs, Screen, Stop, furthest, load, needles, places_to_search, protection_here,
+                      score, search, tls_version, wait_for)
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = "perception-net"
@@ -104,6 +104,7 @@ class Demo:
 
     def enrol(self):
         p = self.programs
+        protection = protection_here()
         for name in ("robot-1", "robot-2"):
             folder = self.dir / name
             folder.mkdir()
@@ -113,7 +114,7 @@ class Demo:
                 "tensorguard-agent", "enroll", "--server", self.endpoints["device_url"], "--token-file", token, "--ca",
                 self.platform_dir / "ca.pem", "--fleet", FLEET, "--platform-key", self.config / "platform.pub", "--trust",
                 self.keys / "signing.pub", "--state-dir", folder / "state", "--worker", p.path("tensorguard-moai"), "--name",
-                name, "--predict-socket", folder / "predict.sock", "--json").stdout)
+                name, "--predict-socket", folder / "predict.sock", "--protection", protection, "--json").stdout)
             agent = p.start("tensorguard-agent", folder / "agent.log", "run", "--state-dir", folder / "state")
             self.devices.append({"name": name, "dir": folder, "id": said["device_id"], "kem": said["kem_key_id"],
                                  "socket": folder / "predict.sock", "agent": agent})
@@ -143,8 +144,15 @@ class Demo:
 
     def deploy_v1(self):
         done = self.deploy(self.h1)
-        self.need("both devices fetched, verified and decrypted it into locked memory, and report it running",
+        self.need("both devices fetched, verified and decrypted it, and report it running",
                   done.returncode == 0 and json.loads(done.stdout)["counts"]["running"] == 2, done.stdout + done.stderr)
+        asked = protection_here()
+        for d in self.devices:
+            said = json.loads(self.programs.run("tensorguard-agent", "status", "--state-dir", d["dir"] / "state", "--json").stdout)
+            got = said["serving"].get("protection")
+            why = "" if asked == "locked" else " (RLIMIT_MEMLOCK leaves no room for more: ulimit -l)"
+            self.check(f"{d['name']}: its worker's memory has protection level {got}{why}",
+                       got == "locked" or (asked == "any" and got == "none"))
 
     # ---- predictions ----
 

@@ -8,6 +8,8 @@ import http.client
 import json
 import os
 import pathlib
+import re
+import resource
 import signal
 import socket
 import ssl
@@ -17,6 +19,13 @@ import sys
 import threading
 import time
 import urllib.parse
+
+
+def protection_here():
+    """What to ask of the workers' memory: "locked", unless a tight limit for this user leaves no room for it."""
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    may_lock = int(re.search(r"CapEff:\s*([0-9a-f]+)", pathlib.Path("/proc/self/status").read_text())[1], 16) >> 14 & 1
+    return "locked" if may_lock or hard == resource.RLIM_INFINITY or hard >= 1 << 30 else "any"
 
 
 class Stop(Exception):

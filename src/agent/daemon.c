@@ -327,6 +327,10 @@ static TG_RC set_up(struct tg_daemon *d, struct tg_err *err)
     (void)signal(SIGPIPE, SIG_IGN);
     TG_TRY(tg_state_open(&d->state, d->opts.state_dir, false, err));
     TG_TRY(tg_settings_load(&d->state, &d->set, err));
+    if (d->opts.protection && !tg_protection_ok(d->opts.protection))
+        return TG_FAIL(err, TG_E_USAGE, "--protection: secret, locked or any");
+    if (d->opts.protection)
+        TG_TEXT_SET(d->set.protection, d->opts.protection);
     TG_TRY(tg_state_lock(&d->state, err));
     TG_TRY(tg_state_tidy(&d->state, err));
     TG_TRY(load_records(d, err));

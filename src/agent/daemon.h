@@ -13,6 +13,7 @@ struct tg_run_opts {
     const char *state_dir;
     unsigned renew_percent; /* of the certificate's life: then it is renewed */
     bool once;              /* one check-in, what follows from it, then stop */
+    const char *protection; /* instead of the level that enrolment set; NULL: that one */
     const char *kill_at;    /* fault drill: SIGKILL oneself right after this step; NULL: never */
 };
 

@@ -50,8 +50,12 @@ static void start_checkin(struct tg_daemon *d, struct tg_job *job)
 {
     job->kind = TG_JOB_CHECKIN;
     job->separation = d->separate;
-    if (d->serve.state == TG_SV_SERVING)
+    if (d->serve.state == TG_SV_SERVING) {
+        const struct tg_slot *slot = tg_daemon_slot(d, TG_ROLE_SERVING);
         job->pkg = d->serving.current;
+        if (slot)
+            TG_TEXT_SET(job->protection, slot->w.protection);
+    }
     status_line(d, job->status);
     have_document(d, job->have_document);
 }

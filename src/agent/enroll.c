@@ -142,6 +142,9 @@ static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
         TG_TEXT_SET(e->set.worker_user, o->worker_user);
         e->user.set = geteuid() == 0;
     }
+    TG_TEXT_SET(e->set.protection, o->protection ? o->protection : TG_PROTECTION_DEFAULT);
+    if (!tg_protection_ok(e->set.protection))
+        return TG_FAIL(err, TG_E_USAGE, "--protection: secret, locked or any");
     TG_TRY(set_tcp_token(e, err));
     TG_TRY(set_worker(e, err));
     return set_socket(e, err);

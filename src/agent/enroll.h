@@ -16,7 +16,7 @@ struct tg_enroll_opts {
     size_t n_trust;
     const char *trust_store;
     bool no_vault_grants; /* the platform key gets no `granter` role */
-    const char *state_dir, *worker, *worker_user, *name;
+    const char *state_dir, *worker, *worker_user, *protection, *name;
     const char *predict_socket, *socket_group;
     bool tcp;
     uint64_t tcp_port;

@@ -80,6 +80,7 @@ static TG_RC run_checkin(struct tg_jobs *j, struct tg_job *job, struct tg_err *e
     TG_TRY(tg_arena_new(TG_WIRE_ANSWER_MAX, &arena));
     struct tg_wire_checkin in = {.agent_version = TG_VERSION,
                                  .separation = job->separation,
+                                 .protection = job->protection[0] ? job->protection : NULL,
                                  .status = job->status[0] ? job->status : NULL};
     memcpy(in.running, job->pkg.h, 32);
     memcpy(in.have_document, job->have_document, 32);

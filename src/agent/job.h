@@ -37,14 +37,15 @@ struct tg_job {
     /* in */
     const struct tg_state *state;       /* constant while the agent runs */
     const struct tg_settings *settings; /* likewise */
-    struct tg_held pkg;           /* FETCH, GRANT; CHECKIN: what serves. out: FETCH fills in */
-    bool grant;                   /* FETCH: get the grant, too */
-    bool fresh;                   /* FETCH: the first slice of a new offer: look at the disk anew */
-    bool present;                 /* FETCH: the file is here already and was checked once */
-    bool separation;              /* CHECKIN */
-    char status[TG_REASON_TEXT];  /* CHECKIN: one line for people */
-    uint8_t have_document[32];    /* CHECKIN */
-    struct tg_outbox_item report; /* REPORT */
+    struct tg_held pkg; /* FETCH, GRANT; CHECKIN: what serves. out: FETCH fills in */
+    bool grant;         /* FETCH: get the grant, too */
+    bool fresh;         /* FETCH: the first slice of a new offer: look at the disk anew */
+    bool present;       /* FETCH: the file is here already and was checked once */
+    bool separation;    /* CHECKIN */
+    char protection[TG_LEVEL_TEXT]; /* CHECKIN: of what serves; "": unknown */
+    char status[TG_REASON_TEXT];    /* CHECKIN: one line for people */
+    uint8_t have_document[32];      /* CHECKIN */
+    struct tg_outbox_item report;   /* REPORT */
     /* out */
     enum tg_rc rc;
     struct tg_err err;

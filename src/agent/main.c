@@ -17,7 +17,8 @@
 /* Everything any verb takes; each verb's table says which. */
 struct args {
     const char *server, *token_file, *ca, *fleet, *platform_key, *trust_store, *state_dir, *worker,
-        *worker_user, *name, *predict_socket, *socket_group, *tcp_token_file, *kill_at, *log_level;
+        *worker_user, *protection, *name, *predict_socket, *socket_group, *tcp_token_file, *kill_at,
+        *log_level;
     struct tg_opt_list trust;
     uint64_t predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s,
         worker_timeout_s;
@@ -59,6 +60,8 @@ static const struct tg_opt enroll_opts[] = {
         "tensorguard-moai (default: beside this program)"),
     OPT(TG_OPT_STR, "worker-user", worker_user, false, "USER",
         "run the worker as this user (needs root)"),
+    OPT(TG_OPT_STR, "protection", protection, false, "LEVEL",
+        "what the worker's memory must be at least: secret, locked (default) or any"),
     OPT(TG_OPT_STR, "name", name, false, "NAME",
         "what people call this device (default: host name)"),
     OPT(TG_OPT_STR, "predict-socket", predict_socket, false, "PATH",
@@ -90,6 +93,8 @@ static const struct tg_opt run_opts[] = {
         "check in once, do what follows, stop; the exit code tells"),
     OPT(TG_OPT_U64, "renew-after", renew_after, false, "PERCENT",
         "renew the certificate when this much of its life has passed (default 50)"),
+    OPT(TG_OPT_STR, "protection", protection, false, "LEVEL",
+        "another level than at enrolment: secret, locked or any"),
     OPT(TG_OPT_FLAG, "json", json, false, NULL, "print the status as JSON at the end"),
     OPT_KILL,
     OPT_LOG,
@@ -169,6 +174,7 @@ static TG_RC do_enroll(const struct args *a, struct tg_err *err)
                                .state_dir = a->state_dir,
                                .worker = a->worker,
                                .worker_user = a->worker_user,
+                               .protection = a->protection,
                                .name = a->name,
                                .predict_socket = a->predict_socket,
                                .socket_group = a->socket_group,
@@ -194,6 +200,7 @@ static TG_RC do_run(const struct args *a, struct tg_err *err)
 {
     struct tg_run_opts o = {.state_dir = a->state_dir,
                             .once = a->once,
+                            .protection = a->protection,
                             .renew_percent = (unsigned)a->renew_after,
                             .kill_at = a->kill_at};
     if (a->renew_after > 99)

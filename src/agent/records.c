@@ -60,7 +60,8 @@ static const struct tg_jschema journal_schema =
     TG_J_SCHEMA(struct journal_doc, journal_fields, TG_J_REFUSE_UNKNOWN);
 
 struct settings_doc {
-    const char *server, *fleet, *device_id, *worker, *worker_user, *predict_socket, *socket_group;
+    const char *server, *fleet, *device_id, *worker, *worker_user, *protection, *predict_socket,
+        *socket_group;
     bool tcp;
     uint64_t tcp_port;
     uint8_t tcp_token_sha256[32];
@@ -72,6 +73,8 @@ static const struct tg_jfield settings_fields[] = {
     TG_J_STR(struct settings_doc, device_id, 1, TG_ID_TEXT - 1, TG_J_REQ),
     TG_J_STR(struct settings_doc, worker, 1, TG_STATE_DIR_MAX - 1, TG_J_REQ),
     TG_J_STR(struct settings_doc, worker_user, 0, 63, TG_J_REQ),
+    TG_J_STR(struct settings_doc, protection, 1, TG_LEVEL_TEXT - 1,
+             TG_J_OPT), /* none: the default */
     TG_J_STR(struct settings_doc, predict_socket, 1, 107, TG_J_REQ),
     TG_J_STR(struct settings_doc, socket_group, 0, 63, TG_J_REQ),
     TG_J_BOOL(struct settings_doc, tcp, TG_J_REQ),
@@ -161,6 +164,12 @@ static struct held_doc held_to(const struct tg_held *in)
 
 /* ---- settings ---- */
 
+bool tg_protection_ok(const char *level)
+{
+    return strcmp(level, "secret") == 0 || strcmp(level, "locked") == 0 ||
+           strcmp(level, "any") == 0;
+}
+
 TG_RC tg_settings_load(const struct tg_state *s, struct tg_settings *out, struct tg_err *err)
 {
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
@@ -186,6 +195,10 @@ TG_RC tg_settings_load(const struct tg_state *s, struct tg_settings *out, struct
     TG_TEXT_SET(out->device_id, d.device_id);
     TG_TEXT_SET(out->worker, d.worker);
     TG_TEXT_SET(out->worker_user, d.worker_user);
+    TG_TEXT_SET(out->protection, d.protection ? d.protection : TG_PROTECTION_DEFAULT);
+    if (!tg_protection_ok(out->protection))
+        return TG_FAIL(err, TG_E_FORMAT, "%s/agent.json: protection is secret, locked or any",
+                       s->dir);
     TG_TEXT_SET(out->predict_socket, d.predict_socket);
     TG_TEXT_SET(out->socket_group, d.socket_group);
     return TG_OK;
@@ -198,6 +211,7 @@ TG_RC tg_settings_save(const struct tg_state *s, const struct tg_settings *in, s
                              .device_id = in->device_id,
                              .worker = in->worker,
                              .worker_user = in->worker_user,
+                             .protection = in->protection,
                              .predict_socket = in->predict_socket,
                              .socket_group = in->socket_group,
                              .tcp = in->tcp,

@@ -20,17 +20,23 @@
 #define TG_ID_TEXT 129     /* versions, device and deployment ids */
 #define TG_REASON_TEXT 513 /* why something failed; cut to fit */
 #define TG_CODE_TEXT 17    /* "NOTFORKEY" */
+#define TG_LEVEL_TEXT 17   /* "secret", "locked", "any", "none" */
 
 #define TG_WORKER_TIMEOUT_S 120 /* unless set otherwise: above the longest prediction */
+
+#define TG_PROTECTION_DEFAULT "locked"
+/* Is this a level that --protection takes: secret, locked or any? */
+bool tg_protection_ok(const char *level);
 
 struct tg_settings {
     char server[513]; /* https://host:port */
     char fleet[TG_NAME_TEXT];
     char device_id[TG_ID_TEXT];
-    char worker[TG_STATE_DIR_MAX]; /* the tensorguard-moai program */
-    char worker_user[64];          /* "": as the agent */
-    char predict_socket[108];      /* as sun_path */
-    char socket_group[64];         /* "": the agent's own */
+    char worker[TG_STATE_DIR_MAX];  /* the tensorguard-moai program */
+    char worker_user[64];           /* "": as the agent */
+    char protection[TG_LEVEL_TEXT]; /* what the worker's memory must be at least */
+    char predict_socket[108];       /* as sun_path */
+    char socket_group[64];          /* "": the agent's own */
     bool tcp;
     uint64_t tcp_port; /* 0: chosen by the system at each start (status shows it) */
     uint8_t tcp_token_sha256[32];

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,12 +100,38 @@ static int raise_memlock(void)
     return setrlimit(RLIMIT_MEMLOCK, &l);
 }
 
+/* Where even root may not lift RLIMIT_MEMLOCK (a container), the worker keeps the one capability
+ * that stands for it across the change of user and exec. It gives it up itself where it can. */
+static int keep_lock_right(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}, {0}};
+    uint32_t bit = 1u << CAP_IPC_LOCK;
+    if (syscall(SYS_capget, &head, data) != 0)
+        return -1;
+    if ((data[0].permitted & bit) == 0)
+        return 0;
+    data[0].effective = data[0].permitted = data[0].inheritable = bit;
+    data[1] = (struct __user_cap_data_struct){0};
+    if (syscall(SYS_capset, &head, data) != 0)
+        return -1;
+    return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_IPC_LOCK, 0, 0);
+}
+
 static int take_user(const struct tg_user *u)
 {
+    struct rlimit l;
     if (!u->set)
         return 0;
+    if (getrlimit(RLIMIT_MEMLOCK, &l) != 0)
+        return -1;
+    bool keep = l.rlim_cur != RLIM_INFINITY;
+    if (keep && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
+        return -1;
     if (setgroups(0, NULL) != 0 || setresgid(u->gid, u->gid, u->gid) != 0 ||
         setresuid(u->uid, u->uid, u->uid) != 0)
+        return -1;
+    if (keep && keep_lock_right() != 0)
         return -1;
     if (setuid(0) == 0) { /* must not be able to come back */
         errno = EPERM;

@@ -21,6 +21,7 @@ struct held_doc {
     uint64_t sequence;
     uint8_t header_sha256[32];
     uint64_t pid, ready_ms, load_ms, locked_bytes, restarts;
+    const char *protection;
     const char *code, *reason;
 };
 static const struct tg_jfield held_fields[] = {
@@ -34,6 +35,7 @@ static const struct tg_jfield held_fields[] = {
     TG_J_U64(struct held_doc, ready_ms, 0, TG_JSON_INT_MAX, TG_J_SKIP0),
     TG_J_U64(struct held_doc, load_ms, 0, TG_JSON_INT_MAX, TG_J_SKIP0),
     TG_J_U64(struct held_doc, locked_bytes, 0, TG_JSON_INT_MAX, TG_J_SKIP0),
+    TG_J_STR(struct held_doc, protection, 0, TG_LEVEL_TEXT - 1, TG_J_SKIP0),
     TG_J_U64(struct held_doc, restarts, 0, TG_JSON_INT_MAX, TG_J_SKIP0),
     TG_J_STR(struct held_doc, code, 0, TG_CODE_TEXT - 1, TG_J_SKIP0),
     TG_J_STR(struct held_doc, reason, 0, TG_REASON_TEXT - 1, TG_J_SKIP0),
@@ -149,6 +151,7 @@ static void serving_doc_set(struct tg_daemon *d, struct held_doc *out)
         out->ready_ms = slot->w.ready_ms;
         out->load_ms = slot->w.load_ms;
         out->locked_bytes = slot->w.locked_bytes;
+        out->protection = text_or_null(slot->w.protection);
     }
     if (d->serve.why.text[0]) {
         out->code = tg_rc_name(d->serve.why.code);
@@ -275,6 +278,11 @@ static void show_text(const struct status_doc *d)
                "separation");
     show_package("serving", &d->serving);
     show_reason(d->serving.code, d->serving.reason);
+    if (d->serving.protection)
+        printf("%-13s %s\n", "memory",
+               strcmp(d->serving.protection, "none") == 0
+                   ? "none: the model can be swapped out and read by root (--protection)"
+                   : d->serving.protection);
     if (d->has_previous)
         show_package("previous", &d->previous);
     if (d->has_update) {

@@ -120,6 +120,7 @@ static TG_RC make_plan(struct plan *p, const struct tg_worker_start *o, int ctl,
         TG_TRY(add_token(p, o->settings, err));
     add_arg(p, "--fleet", o->settings->fleet);
     add_arg(p, "--device-id", o->settings->device_id);
+    add_arg(p, "--protection", o->settings->protection);
     p->argv[p->argc] = NULL;
     p->spawn.argv = p->argv;
     return TG_OK;
@@ -169,7 +170,7 @@ static const char *const event_names[] = {"state",  "healthy", "serving", "pong"
 
 struct msg {
     int event;
-    const char *state, *code, *reason, *model, *version;
+    const char *state, *code, *reason, *model, *version, *protection;
     uint64_t sequence, floor, load_ms, locked_bytes;
     uint8_t header_sha256[32];
 };
@@ -184,6 +185,7 @@ static const struct tg_jfield msg_fields[] = {
     TG_J_U64(struct msg, floor, 0, TG_JSON_INT_MAX, TG_J_OPT),
     TG_J_U64(struct msg, load_ms, 0, TG_JSON_INT_MAX, TG_J_OPT),
     TG_J_U64(struct msg, locked_bytes, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_STR(struct msg, protection, 1, TG_LEVEL_TEXT - 1, TG_J_OPT),
     TG_J_HEX(struct msg, header_sha256, TG_J_OPT),
 };
 static const struct tg_jschema msg_schema =
@@ -223,6 +225,7 @@ static TG_RC on_healthy(struct tg_worker *w, const struct msg *m, uint64_t now_m
     w->deadline_ms = 0;
     w->load_ms = m->load_ms;
     w->locked_bytes = m->locked_bytes;
+    TG_TEXT_SET(w->protection, m->protection ? m->protection : "");
     w->ready_ms = now_ms - w->started_ms;
     TG_TEXT_SET(w->pkg.model, m->model);
     TG_TEXT_SET(w->pkg.version, m->version);

@@ -43,6 +43,7 @@ struct tg_worker {
     uint64_t ping_ms;               /* when to ping it next; 0: not now */
     bool pinged;                    /* a ping has no answer yet: deadline_ms is for it */
     uint64_t load_ms, locked_bytes; /* as it said when healthy */
+    char protection[TG_LEVEL_TEXT]; /* the level its memory has, as it said then */
     uint64_t ready_ms;              /* from start to healthy, by our clock */
     enum tg_rc code;                /* of a failure */
     char reason[TG_REASON_TEXT];

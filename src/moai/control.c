@@ -37,6 +37,7 @@ static const struct tg_jfield healthy_fields[] = {
     TG_J_U64(struct tg_control_healthy, load_ms, 0, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_U64(struct tg_control_healthy, locked_bytes, 0, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_U64(struct tg_control_healthy, golden_cases, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_STR(struct tg_control_healthy, protection, 1, 16, TG_J_REQ),
 };
 static const struct tg_jfield failed_fields[] = {
     TG_J_STR(struct failed_msg, event, 1, 32, TG_J_REQ),

@@ -24,6 +24,7 @@ struct tg_control_healthy {
     uint64_t sequence, floor;
     uint8_t header_sha256[32];
     uint64_t load_ms, locked_bytes, golden_cases;
+    const char *protection; /* level in force: tg_level_name */
 };
 
 /* Write a message's text (pure, for tests). */

@@ -65,15 +65,21 @@ enum tg_rc tg_metrics_write(const struct tg_metrics *m, const struct tg_metrics_
                             struct tg_buf *out)
 {
     const struct metric gauges[] = {
-        {"tensorguard_model_ready",            "1 while requests are taken, 0 while draining.",     "gauge",
-         f->ready ? 1 : 0                                                                                                         },
-        {"tensorguard_locked_bytes",           "Locked memory that holds the package's plaintext.", "gauge",
-         f->locked_bytes                                                                                                          },
+        {"tensorguard_model_ready",            "1 while requests are taken, 0 while draining.",          "gauge",
+         f->ready ? 1 : 0                                                                                                          },
+        {"tensorguard_memory_protection",
+         "Level in force: 0 none, 1 locked, 2 secret (out of the kernel's map too).",                    "gauge",
+         (uint64_t)f->region.level                                                                                                 },
+        {"tensorguard_locked_bytes",           "Protected memory that was made usable.",                 "gauge",
+         f->region.level >= TG_LEVEL_LOCKED ? f->region.committed : 0                                                              },
+        {"tensorguard_memory_used_bytes",      "Memory handed out to the heap, keys, model and stacks.",
+         "gauge",                                                                                                 f->region.used   },
         {"tensorguard_all_memory_locked",
-         "1 when no page of the worker can be swapped, 0 when only the package's plaintext can't.", "gauge", f->all_locked ? 1 : 0},
+         "1 when no page of the worker can be swapped, libraries' data included.",                       "gauge",
+         f->all_locked ? 1 : 0                                                                                                     },
         {"tensorguard_model_load_duration_us",
-         "From the first byte read to the last golden output checked.",                             "gauge", f->load_ns / 1000    },
-        {"tensorguard_connections",            "Open connections.",                                 "gauge", f->connections       },
+         "From the first byte read to the last golden output checked.",                                  "gauge", f->load_ns / 1000},
+        {"tensorguard_connections",            "Open connections.",                                      "gauge", f->connections   },
     };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(counters); i++) {

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/region.h"
 
 struct tg_metrics {
     uint64_t success, failure; /* answered requests */
@@ -21,7 +22,8 @@ struct tg_metrics {
 struct tg_metrics_facts {
     const char *model, *version;
     bool ready, all_locked;
-    uint64_t locked_bytes, load_ns, connections;
+    uint64_t load_ns, connections;
+    struct tg_region_facts region;
 };
 
 TG_RC tg_metrics_write(const struct tg_metrics *m, const struct tg_metrics_facts *f,

@@ -181,17 +181,17 @@ static enum tg_rc get_model(struct exchange *x, struct tg_buf *out, struct tg_er
 static enum tg_rc get_metrics(struct exchange *x, struct tg_buf *out, struct tg_err *err)
 {
     const struct tg_model *m = x->s->model;
-    const struct tg_metrics_facts facts = {
+    struct tg_metrics_facts facts = {
         .model = m->name,
         .version = m->version,
         .ready = ready(x->s),
         .all_locked = x->s->all_locked,
-        .locked_bytes = tg_secret_size(m->region),
         .load_ns = m->load_ns,
         .connections = tg_http_server_connections(x->s->server),
     };
 
     (void)err;
+    tg_region_facts_get(&facts.region);
     return tg_metrics_write(&x->s->metrics, &facts, out);
 }
 

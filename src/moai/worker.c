@@ -69,23 +69,34 @@ static enum tg_rc say_state(void *arg, enum tg_load_state s, struct tg_err *err)
     return say(w->o->control, &b, err);
 }
 
+static struct tg_region_facts region_facts(void)
+{
+    struct tg_region_facts f;
+
+    tg_region_facts_get(&f);
+    return f;
+}
+
 static enum tg_rc say_healthy(const struct worker *w, struct tg_err *err)
 {
     const struct tg_model *m = w->model;
+    const struct tg_region_facts region = region_facts();
     struct tg_control_healthy h = {
         .model = m->name,
         .version = m->version,
         .sequence = m->sequence,
         .floor = m->floor,
         .load_ms = m->load_ns / 1000000,
-        .locked_bytes = tg_secret_size(m->region),
+        .locked_bytes = region.level >= TG_LEVEL_LOCKED ? region.committed : 0,
         .golden_cases = m->golden_cases,
+        .protection = tg_level_name(region.level),
     };
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
 
     memcpy(h.header_sha256, m->h, sizeof(h.header_sha256));
-    tg_log(TG_LOG_INFO, "moai.healthy", "load_ms=%" PRIu64 " locked_bytes=%" PRIu64, h.load_ms,
-           h.locked_bytes);
+    tg_log(TG_LOG_INFO, "moai.healthy",
+           "load_ms=%" PRIu64 " locked_bytes=%" PRIu64 " protection=%s", h.load_ms, h.locked_bytes,
+           h.protection);
     TG_TRY(tg_control_encode_healthy(&h, &b, err));
     return say(w->o->control, &b, err);
 }

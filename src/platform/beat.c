@@ -95,6 +95,7 @@ static enum tg_rc write_one(struct tg_db *db, const struct tg_beat *t, struct tg
         .at = t->at,
         .agent_version = t->agent_version,
         .separation = t->separation,
+        .protection = t->protection,
         .running = t->has_running ? tg_bytes_make(t->running, 32) : TG_BYTES_NONE,
         .status = t->status,
     };

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "store/db.h"
+#include "wire/common.h"
 
 struct tg_beats;
 
@@ -18,6 +19,7 @@ struct tg_beat {
     int64_t at;
     char agent_version[65];
     bool separation;
+    char protection[TG_WIRE_LEVEL_MAX + 1];
     bool has_running;
     uint8_t running[32];
     char status[1025];

@@ -161,6 +161,8 @@ static void beat(struct tg_call *c, const struct tg_wire_checkin *in)
 
     (void)snprintf(b.id, sizeof(b.id), "%s", c->who.id);
     (void)snprintf(b.agent_version, sizeof(b.agent_version), "%s", in->agent_version);
+    (void)snprintf(b.protection, sizeof(b.protection), "%s",
+                   in->protection != NULL ? in->protection : "");
     (void)snprintf(b.status, sizeof(b.status), "%s", in->status != NULL ? in->status : "");
     b.has_running = !tg_bytes_eq(TG_BYTES_OF(in->running), TG_BYTES_OF(none));
     memcpy(b.running, in->running, sizeof(b.running));

@@ -22,6 +22,7 @@ static struct tg_wire_device to_wire(const struct tg_device_row *r)
         .certificate_serial = r->serial,
         .agent_version = r->agent_version,
         .separation = r->separation,
+        .protection = r->protection,
         .status = r->status,
         .deployment = r->deployment,
         .update_state = r->update_state,

@@ -118,6 +118,7 @@ static const struct tg_col device_col[] = {
     TG_COL_BYTES(T, kem_public_key),
     TG_COL_STR(T, agent_version),
     TG_COL_BOOL(T, separation),
+    TG_COL_STR(T, protection),
     TG_COL_BYTES(T, running),
     TG_COL_STR(T, status),
     TG_COL_STR(T, reason),
@@ -139,7 +140,7 @@ static const struct tg_cols device_cols = TG_COLS(T, device_col, "device");
     " FROM updates u WHERE u.device = d.id ORDER BY u.deployment_seq DESC LIMIT 1)"
 #define DEVICE                                                                                                   \
     "d.id, d.name, d.fleet, d.state, d.enrolled_at, d.last_seen, d.kem_key_id, d.kem_public_key,"                \
-    " d.agent_version, d.separation, d.running, d.status, d.reason, " NEWEST_CERT(                               \
+    " d.agent_version, d.separation, d.protection, d.running, d.status, d.reason, " NEWEST_CERT(                 \
         "serial") ", " NEWEST_CERT("not_after") ", " NEWEST_UPDATE("deployment") ","                             \
                                                                                  " " NEWEST_UPDATE(              \
                                                                                      "state") ","                \
@@ -151,13 +152,13 @@ TG_RC tg_device_add(struct tg_db *db, const struct tg_device_row *r, struct tg_e
     return tg_sql_exec(
         db,
         TG_SQL("INSERT INTO devices (id, name, fleet, state, enrolled_at, last_seen, kem_key_id,"
-               " kem_public_key, agent_version, separation, running, status, reason)"
-               " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               " kem_public_key, agent_version, separation, protection, running, status, reason)"
+               " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                tg_sql_t(r->id), tg_sql_t(r->name), tg_sql_t(r->fleet), tg_sql_i(r->state),
                tg_sql_i(r->enrolled_at), tg_sql_i(r->last_seen), tg_sql_b(r->kem_key_id, 16),
                tg_sql_b(r->kem_public_key.p, r->kem_public_key.n), tg_sql_t(r->agent_version),
-               tg_sql_i(r->separation), tg_sql_b(r->running.p, r->running.n), tg_sql_t(r->status),
-               tg_sql_t(r->reason)),
+               tg_sql_i(r->separation), tg_sql_t(r->protection != NULL ? r->protection : ""),
+               tg_sql_b(r->running.p, r->running.n), tg_sql_t(r->status), tg_sql_t(r->reason)),
         NULL, err);
 }
 
@@ -204,11 +205,13 @@ TG_RC tg_device_beat(struct tg_db *db, const struct tg_device_beat *b, struct tg
 {
     return tg_sql_exec(
         db,
-        TG_SQL("UPDATE devices SET last_seen = ?, agent_version = ?, separation = ?, running = ?,"
-               " status = ? WHERE id = ? AND last_seen <= ?",
-               tg_sql_i(b->at), tg_sql_t(b->agent_version), tg_sql_i(b->separation),
-               tg_sql_b(b->running.p, b->running.n), tg_sql_t(b->status), tg_sql_t(b->id),
-               tg_sql_i(b->at)),
+        TG_SQL(
+            "UPDATE devices SET last_seen = ?, agent_version = ?, separation = ?, protection = ?,"
+            " running = ?, status = ? WHERE id = ? AND last_seen <= ?",
+            tg_sql_i(b->at), tg_sql_t(b->agent_version), tg_sql_i(b->separation),
+            tg_sql_t(b->protection != NULL ? b->protection : ""),
+            tg_sql_b(b->running.p, b->running.n), tg_sql_t(b->status), tg_sql_t(b->id),
+            tg_sql_i(b->at)),
         NULL, err);
 }
 

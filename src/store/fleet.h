@@ -49,6 +49,7 @@ struct tg_device_row {
     struct tg_bytes kem_public_key;
     const char *agent_version;
     bool separation;
+    const char *protection;  /* "": unknown; NULL when writing: "" */
     struct tg_bytes running; /* H or none */
     const char *status, *reason;
     /* Not written: the newest certificate, and the newest update. */
@@ -77,6 +78,7 @@ struct tg_device_beat {
     int64_t at;
     const char *agent_version;
     bool separation;
+    const char *protection; /* "": unknown; NULL when writing: "" */
     struct tg_bytes running;
     const char *status;
 };

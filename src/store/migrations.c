@@ -85,5 +85,9 @@ static const char version_1[] =
     "CREATE INDEX audit_package ON audit (package, seq);"
     "CREATE INDEX audit_action ON audit (action, seq);";
 
-const char *const tg_migrations[] = {version_1};
+/* The level of protection that a device's worker has, as its agent says. */
+static const char version_2[] =
+    "ALTER TABLE devices ADD COLUMN protection TEXT NOT NULL DEFAULT '';";
+
+const char *const tg_migrations[] = {version_1, version_2};
 const size_t tg_migrations_n = TG_ARRAY_LEN(tg_migrations);

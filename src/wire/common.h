@@ -19,6 +19,7 @@
 
 #define TG_WIRE_ID_CHARS 32   /* identifiers, without the NUL */
 #define TG_WIRE_NAME_MAX 64   /* fleets, tokens, publishers, devices */
+#define TG_WIRE_LEVEL_MAX 16  /* "secret", "locked", "none" */
 #define TG_WIRE_TEXT_MAX 1024 /* reasons, notes, descriptions */
 #define TG_WIRE_PEM_MAX 8192
 #define TG_WIRE_TOKEN_MAX 128

@@ -43,6 +43,7 @@ const struct tg_jschema tg_wire_renewed = TG_J_SCHEMA(T, renewed_fields, TG_J_IG
 static const struct tg_jfield checkin_fields[] = {
     TG_J_STR(T, agent_version, 1, 64, TG_J_REQ),
     TG_J_BOOL(T, separation, TG_J_REQ),
+    TG_J_STR(T, protection, 1, TG_WIRE_LEVEL_MAX, TG_J_SKIP0),
     TG_J_HEX(T, running, TG_J_SKIP0),
     TG_J_STR(T, status, 1, TG_WIRE_TEXT_MAX, TG_J_SKIP0),
     TG_J_HEX(T, have_document, TG_J_SKIP0),

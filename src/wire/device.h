@@ -43,6 +43,7 @@ extern const struct tg_jschema tg_wire_renewed;
 struct tg_wire_checkin {
     const char *agent_version;
     bool separation;
+    const char *protection;                  /* of the worker's memory: secret, locked or none */
     uint8_t running[TG_WIRE_HASH_LEN];       /* H of what serves; left out: nothing serves */
     const char *status;                      /* one line for people, e.g. why nothing serves */
     uint8_t have_document[TG_WIRE_HASH_LEN]; /* SHA-256 of the .tgdeploy file it holds: not sent

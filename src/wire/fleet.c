@@ -84,6 +84,7 @@ static const struct tg_jfield device_fields[] = {
     TG_J_HEX(T, kem_key_id, TG_J_REQ),
     TG_J_STR(T, agent_version, 1, 64, TG_J_REQ),
     TG_J_BOOL(T, separation, TG_J_REQ),
+    TG_J_STR(T, protection, 1, TG_WIRE_LEVEL_MAX, TG_J_SKIP0),
     TG_J_HEX(T, running, TG_J_SKIP0),
     TG_J_STR(T, status, 1, TG_WIRE_TEXT_MAX, TG_J_SKIP0),
     TG_WIRE_J_ID(T, deployment, TG_J_SKIP0),

@@ -82,7 +82,8 @@ struct tg_wire_device {
     const char *certificate_serial; /* lower-case hex */
     uint8_t kem_key_id[TG_WIRE_KEY_ID_LEN];
     const char *agent_version;
-    bool separation; /* the worker runs as a user of its own (as the agent says) */
+    bool separation;        /* the worker runs as a user of its own (as the agent says) */
+    const char *protection; /* level of its worker's memory: secret, locked or none (as it says) */
     uint8_t running[TG_WIRE_HASH_LEN]; /* H of what serves; absent: nothing */
     const char *status;                /* the agent's own words at its last check-in */
     const char *deployment;            /* the newest one that concerns this device */

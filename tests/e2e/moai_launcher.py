@@ -93,6 +93,7 @@ class Worker:
             opened.append(fd)
             argv += ["--token-fd", str(fd)]
         argv += ["--fleet", how.get("fleet", "F"), "--device-id", how.get("device_id", "D")]
+        how.setdefault("protection", programs.protection())
         for option in ("threads", "user", "protection"):
             if option in how:
                 argv += [f"--{option}", str(how[option])]

@@ -1,8 +1,10 @@
 """Enrol, update, swap, restart: the agent's ordinary life, and what it leaves on the disk."""
+import ctypes
 import hashlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -167,6 +169,43 @@ def test_worker_of_another_user(world):
     status = pathlib.Path(f"/proc/{s['serving']['pid']}/status").read_text()
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status
     assert world.api.get(f"/api/v1/devices/{a.id}").json["separation"] is True
+
+
+def test_the_level_of_memory_is_told(world):
+    """What the worker says when healthy stands in the agent's status and, from the next check-in, on the platform."""
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    level = {"locked": "locked", "any": "none"}[programs.protection()]
+    assert a.status()["serving"]["protection"] == level
+    shown = tg.run(programs.path("tensorguard-agent"), "status", "--state-dir", a.state).stdout
+    assert f"memory        {level}" in shown
+    tg.wait_for("the platform heard of it", lambda: world.api.get(f"/api/v1/devices/{a.id}").json.get("protection") == level)
+
+
+def test_an_agent_asked_for_more_than_there_is_says_what_to_do(world):
+    a = world.agent()
+    a.protection = "most"
+    assert "secret, locked or any" in a.enrol(ok=False).stderr
+
+
+def test_a_level_that_cannot_be_had_is_reported(world):
+    """The device goes on asking: memory may be allowed later."""
+    a = world.agent().enrol()
+    settings = json.loads((a.state / "agent.json").read_text())
+    assert settings["protection"] == programs.protection()
+    _, one = world.ship(1)
+
+    def tight():
+        """No right to lock memory, and none to lift the limit, for the agent and what it starts."""
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+        for cap_ipc_lock_or_resource in (14, 24):
+            ctypes.CDLL(None).prctl(24, cap_ipc_lock_or_resource, 0, 0, 0)  # PR_CAPBSET_DROP
+
+    a.start("--protection", "secret", preexec_fn=tight)
+    s = a.wait_status("refused", lambda s: "LimitMEMLOCK" in s.get("update", {}).get("reason", ""))
+    assert s["update"]["code"] == "NOMEM" and "--protection secret" in s["update"]["reason"]
 
 
 def test_absent_separation_is_said(world):

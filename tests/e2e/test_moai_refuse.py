@@ -252,7 +252,7 @@ def test_memory_that_cannot_be_locked_is_a_clear_refusal(folder, package):
         if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).prctl(pr_capbset_drop, cap_ipc_lock, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
 
-    code, reason, status = refused(folder, package("good"), memlock=16384, preexec=unprivileged)
+    code, reason, status = refused(folder, package("good"), memlock=16384, preexec=unprivileged, protection="locked")
     assert (code, status) == ("NOMEM", 12)
     assert "--protection locked: can't lock" in reason
     for remedy in ("RLIMIT_MEMLOCK is 16384", "LimitMEMLOCK", "ulimit -l", "CAP_IPC_LOCK"):

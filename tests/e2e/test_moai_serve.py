@@ -135,7 +135,10 @@ def test_metrics_count(worker, images):
     assert after["tensorguard_inference_request_success"] == before["tensorguard_inference_request_success"] + 1
     assert after["tensorguard_inference_request_failure"] == before["tensorguard_inference_request_failure"] + 1
     assert after["tensorguard_inference_request_duration_us"] > before["tensorguard_inference_request_duration_us"]
-    assert after["tensorguard_locked_bytes"] > 50000 and after["tensorguard_model_ready"] == 1
+    assert after["tensorguard_memory_used_bytes"] > 50000 and after["tensorguard_model_ready"] == 1
+    locked = programs.protection() == "locked"
+    assert after["tensorguard_memory_protection"] == locked
+    assert (after["tensorguard_locked_bytes"] > 50000) == locked
 
 
 @pytest.mark.parametrize("method,path,status", [
@@ -409,7 +412,9 @@ def test_many_chunks_on_many_threads(folder, images):
     listener = Listener(folder / "large-run")
     for threads in (1, 4):
         w = Worker(folder, folder / "large.tgsp", listener, threads=threads)
-        assert w.healthy()["locked_bytes"] > len(filler)
+        said = w.healthy()
+        assert said["protection"] == {"locked": "locked", "any": "none"}[programs.protection()]
+        assert said["locked_bytes"] > len(filler) or said["protection"] == "none"
         w.tell("serve")
         status, _, body = w.infer(json_request(images[0], images[1][:1]))
         assert status == 200 and close_to(json.loads(body)["outputs"][0]["data"], images[2][0])

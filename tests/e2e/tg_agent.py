@@ -129,13 +129,15 @@ class Agent:
         self.worker = programs.path("tensorguard-moai")
         self.process = None
         self.log = self.dir / "agent.log"
+        self.protection = programs.protection()
 
     def enrol_argv(self, token, *more):
         return [programs.path("tensorguard-agent"), "enroll", "--server", self.server or self.world.platform.device_url,
                 "--token-file", token, "--ca", self.world.platform.ca, "--fleet", "robots",
                 "--platform-key", self.world.platform_pub, "--trust", self.world.author / "signing.pub",
                 "--state-dir", self.state, "--worker", self.worker, "--name", self.dir.name,
-                "--predict-socket", self.socket, "--check-in-interval", "1", *more]
+                "--predict-socket", self.socket, "--check-in-interval", "1",
+                "--protection", self.protection, *more]
 
     def enrol(self, *more, token=None, ok=True):
         done = tg.run(*self.enrol_argv(token or self.world.token(), "--json", *more), ok=ok)

@@ -71,6 +71,7 @@ static void assert_same_settings(const struct tg_settings *a, const struct tg_se
     assert_string_equal(a->device_id, b->device_id);
     assert_string_equal(a->worker, b->worker);
     assert_string_equal(a->worker_user, b->worker_user);
+    assert_string_equal(a->protection, b->protection);
     assert_string_equal(a->predict_socket, b->predict_socket);
     assert_string_equal(a->socket_group, b->socket_group);
     assert_int_equal(a->tcp, b->tcp);
@@ -86,7 +87,8 @@ static void test_round_trips(void **state)
     struct tg_err err = TG_ERR_INIT;
     struct tg_state s;
     tmp_state(&s);
-    struct tg_settings set = {.tcp = true,
+    struct tg_settings set = {.protection = "secret",
+                              .tcp = true,
                               .tcp_port = 8500,
                               .load_timeout_s = 7,
                               .drain_timeout_s = 3,

@@ -73,7 +73,11 @@ static void metrics_are_prometheus_text(void **state)
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(65536);
     const struct tg_metrics m = {.success = 3, .infer_ns = 4500};
     const struct tg_metrics_facts f = {
-        .model = "a\"b\\c\nd", .version = "1", .ready = true, .locked_bytes = 4096};
+        .model = "a\"b\\c\nd",
+        .version = "1",
+        .ready = true,
+        .region = {.level = TG_LEVEL_LOCKED, .committed = 4096, .used = 100}
+    };
 
     (void)state;
     assert_ok(tg_metrics_write(&m, &f, &b));
@@ -84,6 +88,9 @@ static void metrics_are_prometheus_text(void **state)
     assert_contains(tg_buf_cstr(&b), "tensorguard_inference_compute_infer_duration_us{model=");
     assert_contains(tg_buf_cstr(&b), "version=\"1\"} 4\n");
     assert_contains(tg_buf_cstr(&b), "# TYPE tensorguard_locked_bytes gauge\n");
+    assert_contains(tg_buf_cstr(&b), "version=\"1\"} 4096\n");
+    assert_contains(tg_buf_cstr(&b),
+                    "tensorguard_memory_protection{model=\"a\\\"b\\\\c\\nd\",version=\"1\"} 1\n");
 }
 
 static void commands_are_read_strictly(void **state)

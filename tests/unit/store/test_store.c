@@ -321,8 +321,8 @@ static void test_devices(void **state)
     struct tg_certificate_row cert;
     struct tg_jlist rows;
     uint8_t h[32] = {9};
-    const struct tg_device_beat newer = {"d1", 20, "2", true, TG_BYTES_OF(h), "fine"};
-    const struct tg_device_beat older = {"d1", 10, "1", false, TG_BYTES_NONE, "old news"};
+    const struct tg_device_beat newer = {"d1", 20, "2", true, "locked", TG_BYTES_OF(h), "fine"};
+    const struct tg_device_beat older = {"d1", 10, "1", false, "none", TG_BYTES_NONE, "old news"};
 
     add_fleet(f->db, "a");
     add_fleet(f->db, "b");
@@ -335,6 +335,7 @@ static void test_devices(void **state)
     assert_ok(tg_device_get(f->db, "d1", f->arena, &got, &err));
     assert_int_equal(got.last_seen, 20);
     assert_string_equal(got.status, "fine");
+    assert_string_equal(got.protection, "locked");
     assert_memory_equal(got.running.p, h, 32);
     assert_string_equal(got.serial, "abd1");
     assert_ok(tg_certificate_get(f->db, "abd2", f->arena, &cert, &err));

@@ -17,6 +17,7 @@ struct open_opts {
     const char *out_dir;
     const char *passphrase_file;
     struct cli_trust_opts trust;
+    struct tg_opt_list files;
 };
 
 static const struct tg_opt OPTS[] = {
@@ -27,6 +28,7 @@ static const struct tg_opt OPTS[] = {
       "folder to make; it must not exist, or be empty"                                                     },
     {"grant",   TG_OPT_STR, offsetof(struct open_opts, grant),   false, "G.tgrant",
       "the grant that gives your key access, if the package itself does not"                               },
+    CLI_OPT_FILES(struct open_opts),
     CLI_OPT_PASSPHRASE(struct open_opts),
     CLI_OPT_END,
 };
@@ -57,12 +59,17 @@ static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args,
     TG_TRY(cli_package_open(args->v[0], &p, err));
     TG_TRY(cli_package_verify(&p, trust, err));
     TG_TRY(unwrap(p.tgsp, o, trust, key, err));
+    TG_AUTO(tg_tgsp_select_freep) struct tg_tgsp_select *only = NULL;
+    TG_TRY(cli_package_select(&p, &o->files, &only, err));
     TG_AUTO(cli_progress_freep)
-    struct tg_progress *bar = tg_progress_new("opening", tg_tgsp_geometry_get(p.tgsp)->plain_len);
-    struct tg_tgsp_run how = {.progress = bar};
+    struct tg_progress *bar =
+        tg_progress_new("opening", only != NULL ? tg_tgsp_select_bytes(only)
+                                                : tg_tgsp_geometry_get(p.tgsp)->plain_len);
+    struct tg_tgsp_run how = {.progress = bar, .only = only};
     TG_TRY(tg_tgsp_extract(p.tgsp, o->out_dir, &how, err));
     cli_out_str(&c->out, "out_dir", "opened to", o->out_dir);
     cli_out_bool(&c->out, "verified", "verified", true);
+    cli_package_show_select(&c->out, p.tgsp, only);
     cli_package_show_signers(&c->out, p.tgsp);
     cli_package_show(&c->out, p.tgsp);
     return TG_OK;
@@ -76,8 +83,9 @@ const struct cli_verb cli_open = {
               .details =
              "Nothing is written before the signatures are verified, no file has its name before\n"
              "all its chunks passed, and nothing stays behind when anything fails. Files are made\n"
-             "0600 and folders 0700, inside DIR and nowhere else. (Devices never do this: they\n"
-             "decrypt straight into locked memory.)\n\n"
+             "0600 and folders 0700, inside DIR and nowhere else. With --files only these are\n"
+             "made, and only their chunks are read. (Devices never do this: they decrypt straight\n"
+             "into locked memory.)\n\n"
              "  tensorguard open m.tgsp --key keys/encryption.priv --trust keys/signing.pub \\\n"
              "                   --out-dir ./restored\n", .opts = OPTS,
               .args_min = 1,

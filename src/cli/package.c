@@ -123,6 +123,38 @@ void cli_package_show(struct cli_out *o, const struct tg_tgsp *p)
     cli_out_size(o, "chunk_size", "chunk size", h->chunk_size);
 }
 
+enum tg_rc cli_package_select(const struct cli_package *p, const struct tg_opt_list *patterns,
+                              struct tg_tgsp_select **out, struct tg_err *err)
+{
+    if (patterns->n == 0)
+        return TG_OK;
+    enum tg_rc rc = tg_tgsp_select_new(p->tgsp, patterns->v, patterns->n, out, err);
+    if (rc == TG_E_NOTFOUND)
+        tg_err_wrap(err, "--files (`tensorguard inspect` lists what is in it)");
+    return rc;
+}
+
+void cli_package_show_select(struct cli_out *o, const struct tg_tgsp *p,
+                             const struct tg_tgsp_select *s)
+{
+    const struct tg_jlist *files = &tg_tgsp_manifest_get(p)->files;
+
+    if (s == NULL)
+        return;
+    cli_out_bool(o, "partial", "only these files", true);
+    cli_out_table(o, "checked_files", NULL);
+    for (size_t i = 0; i < files->n; i++) {
+        const struct tg_tgsp_file *f = (const struct tg_tgsp_file *)files->items + i;
+        if (!tg_tgsp_select_has(s, i))
+            continue;
+        cli_out_row(o);
+        cli_out_str(o, "path", "File", f->path);
+        cli_out_size(o, "size", "Size", f->size);
+    }
+    cli_out_table_end(o, "");
+    cli_out_u64(o, "checked_chunks", "chunks read", tg_tgsp_select_chunks(s));
+}
+
 void cli_package_show_signers(struct cli_out *o, const struct tg_tgsp *p)
 {
     const uint8_t *ids[TG_TGSP_SIGNERS_MAX];

@@ -54,6 +54,20 @@ TG_RC cli_trust_add_pub(struct tg_trust *t, const char *path, unsigned roles, st
 /* Signatures, trust, model name, threshold, and time against the clock. */
 TG_RC cli_package_verify(struct cli_package *p, const struct tg_trust *trust, struct tg_err *err);
 
+/* The option --files of a command: which files of the package it is about. */
+#define CLI_OPT_FILES(type)                                                                        \
+    {                                                                                              \
+        "files", TG_OPT_LIST, offsetof(type, files), false, "PATTERN",                             \
+            "only these files; a folder stands for all beneath it, * stops at /"                   \
+    }
+
+/* *out stays NULL when no pattern is given: everything. After cli_package_verify. */
+TG_RC cli_package_select(const struct cli_package *p, const struct tg_opt_list *patterns,
+                         struct tg_tgsp_select **out, struct tg_err *err);
+/* Which part of the package that was; nothing when s is NULL. */
+void cli_package_show_select(struct cli_out *o, const struct tg_tgsp *p,
+                             const struct tg_tgsp_select *s);
+
 /* Facts of a parsed package: identity, model, validity, constraints, payload. */
 void cli_package_show(struct cli_out *o, const struct tg_tgsp *p);
 /* The key ids that verified and counted. */

@@ -455,19 +455,39 @@ def test_5_gib_in_one_file(author, tmp_path):
     free = shutil.disk_usage(tmp_path).free
     if free < 12 << 30:
         pytest.skip(f"needs 12 GiB of disk, {free >> 30} GiB are free")
-    size = (5 << 30) + 12345
+    size, border = (5 << 30) + 12345, 1 << 32
     model = tmp_path / "model" / "huge.bin"
     model.parent.mkdir()
+    marks = ((0, b"begin"), (border - 3, b"across 2^32"), (size - 3, b"end"))
     with open(model, "wb") as f:
         f.truncate(size)
-        for at, mark in ((0, b"begin"), ((1 << 32) - 3, b"across 2^32"), (size - 3, b"end")):
+        for at, mark in marks:
             f.seek(at)
             f.write(mark)
     assert os.stat(model).st_size == size
-    pack.build(author, model.parent, tmp_path / "m.tgsp", timeout=400)
-    assert os.stat(tmp_path / "m.tgsp").st_size > size
-    pack.run("verify", tmp_path / "m.tgsp", "--trust", author.pub, timeout=400)
-    pack.run(*open_args(author, tmp_path / "m.tgsp", tmp_path / "out"), timeout=400)
-    os.unlink(tmp_path / "m.tgsp")
+    pack.write(tmp_path / "model" / "last.txt", b"behind five GiB")
+    package = tmp_path / "m.tgsp"
+    pack.build(author, model.parent, package, timeout=400)
+    assert os.stat(package).st_size > size
+    pack.run("verify", package, "--trust", author.pub, timeout=400)
+
+    def ranged(off, n):
+        """Through tg_tgsp_read, in tests/unit/tgsp/read_range.c."""
+        tool = programs.BUILD / "tests" / "unit" / "tgsp" / "read_range"
+        return subprocess.run([tool, package, author.key, author.pub, str(off), str(n)], check=True, capture_output=True,
+                              timeout=60).stdout
+
+    files = {f["path"]: f["offset"] for f in json.loads(pack.tgsp_reader.Package(str(package)).raw("manifest"))["files"]}
+    for at, mark in marks:
+        assert ranged(files["huge.bin"] + at, len(mark)) == mark
+    across = ranged(files["huge.bin"] + border - (3 << 20) - 1, 6 << 20)  # several whole chunks and two edges
+    assert across == bytes((3 << 20) - 2) + b"across 2^32" + bytes((3 << 20) - 9)
+    assert ranged(files["last.txt"], 15) == b"behind five GiB"
+    assert ranged(files["last.txt"] - 4096, 4096 + 15)[4096:] == b"behind five GiB"
+    pack.run(*open_args(author, package, tmp_path / "tail"), "--files", "last.txt")
+    assert pack.tree(tmp_path / "tail") == {b"last.txt": b"behind five GiB"}
+
+    pack.run(*open_args(author, package, tmp_path / "out"), timeout=400)
+    os.unlink(package)
     assert os.stat(tmp_path / "out" / "huge.bin").st_blocks * 512 < 64 << 20  # the holes are holes again
     assert subprocess.run(["cmp", model, tmp_path / "out" / "huge.bin"], check=False).returncode == 0

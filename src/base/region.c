@@ -409,6 +409,24 @@ void tg_region_give(void *p)
     pthread_mutex_unlock(&region.lock);
 }
 
+void tg_region_cut(void *p, size_t n)
+{
+    size_t len = tg_region_size(p) / TG_REGION_UNIT;
+    size_t keep = n / TG_REGION_UNIT + (n % TG_REGION_UNIT != 0);
+    uint32_t at, rest;
+
+    if (keep == 0 || keep >= len || !head_of(p, &at))
+        return;
+    tg_wipe((uint8_t *)p + keep * TG_REGION_UNIT, (len - keep) * TG_REGION_UNIT);
+    rest = at + (uint32_t)keep;
+    pthread_mutex_lock(&region.lock);
+    region.units[at + len - 1].back = 0;
+    set_piece(at, (uint32_t)keep, USED);
+    count_units(rest, (uint32_t)(len - keep), -1);
+    trim(set_free(rest, (uint32_t)(len - keep)));
+    pthread_mutex_unlock(&region.lock);
+}
+
 bool tg_region_has(const void *p)
 {
     return (uintptr_t)p - (uintptr_t)region.base < region.size;

@@ -107,6 +107,35 @@ enum tg_rc tg_secret_seal(struct tg_secret *s, struct tg_err *err)
     return TG_OK;
 }
 
+enum tg_rc tg_secret_trim(struct tg_secret *s, size_t keep, struct tg_err *err)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t left;
+    uint8_t *end;
+
+    if (keep == 0 || keep >= s->locked || !tg_add_size(keep, page - 1, &left))
+        return TG_OK;
+    left = left / page * page;
+    end = s->data + left;
+    if (left == s->locked)
+        return TG_OK;
+    if (mprotect(end, s->locked - left + (s->region ? page : 0), PROT_READ | PROT_WRITE) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "can't make locked memory writable");
+    tg_wipe(end, s->locked - left);
+    if (s->region) {
+        s->map_size = left + 2 * page;
+        tg_region_cut(s->map, s->map_size);
+        (void)mprotect(end, page, PROT_NONE); /* the guard moves up */
+    } else {
+        (void)munlock(end, s->locked - left);
+        (void)madvise(end, s->locked - left, MADV_DONTNEED);
+        (void)mprotect(end, s->locked - left, PROT_NONE); /* all of it is guard now */
+    }
+    s->locked = left;
+    s->size = keep;
+    return TG_OK;
+}
+
 void tg_secret_free(struct tg_secret *s)
 {
     if (s == NULL)

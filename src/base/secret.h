@@ -21,6 +21,9 @@ uint8_t *tg_secret_data(struct tg_secret *s);
 size_t tg_secret_size(const struct tg_secret *s);
 /* From now on the bytes can be read but not written. */
 TG_RC tg_secret_seal(struct tg_secret *s, struct tg_err *err);
+/* Keep the first `keep` bytes (> 0, rounded up to a page); wipe and give back the others. What is
+ * kept stays where it is, sealed if it was. @retval TG_E_IO nothing was given back */
+TG_RC tg_secret_trim(struct tg_secret *s, size_t keep, struct tg_err *err);
 /* Wipe, unlock, unmap. NULL is fine. */
 void tg_secret_free(struct tg_secret *s);
 TG_DEFINE_AUTO(struct tg_secret, tg_secret_freep, tg_secret_free);

@@ -347,6 +347,19 @@ static int secrets_are_pieces(void)
     tg_secret_free(s);
     tg_region_facts_get(&f);
     NEED(f.used == 0);
+    NEED(tg_secret_new(10 * MIB, &s, &err) == TG_OK);
+    memset(tg_secret_data(s), 3, 10 * MIB);
+    NEED(tg_secret_seal(s, &err) == TG_OK);
+    NEED(tg_secret_trim(s, 5000, &err) == TG_OK); /* and what follows is free again, and zero */
+    tg_region_facts_get(&f);
+    NEED(tg_secret_size(s) == 5000 && f.used < 64 * 1024);
+    NEED(is_filled(tg_secret_data(s), 8192, 3));
+    uint8_t *p = tg_region_take(9 * MIB, 1);
+    NEED(p != NULL && is_filled(p, 9 * MIB, 0));
+    tg_region_give(p);
+    tg_secret_free(s);
+    tg_region_facts_get(&f);
+    NEED(f.used == 0);
     NEED(tg_secret_new(65 * MIB, &s, &err) == TG_E_NOMEM);
     return 0;
 }

@@ -110,6 +110,26 @@ static void a_child_sees_zeros_and_the_guards_hold(void **state)
     assert_int_equal(tg_secret_data(s)[4095], 0x5A);
 }
 
+static void a_part_is_given_back(void **state)
+{
+    TG_AUTO(tg_secret_freep) struct tg_secret *s = NULL;
+    char flags[256];
+
+    (void)state;
+    assert_ok(tg_secret_new(10 * 4096, &s, &err));
+    memset(tg_secret_data(s), 0x5A, 10 * 4096);
+    assert_ok(tg_secret_seal(s, &err));
+    assert_ok(tg_secret_trim(s, 10 * 4096, &err)); /* nothing to do */
+    assert_int_equal(tg_secret_size(s), 10 * 4096);
+    assert_ok(tg_secret_trim(s, 4095, &err));
+    assert_int_equal(tg_secret_size(s), 4095);
+    assert_int_equal(tg_secret_data(s)[4095], 0x5A);
+    assert_int_equal(in_child(touch_after, s), -SIGSEGV);
+    assert_int_equal(in_child(write_there, s), -SIGSEGV); /* still sealed */
+    flags_of(tg_secret_data(s) + 4096, flags);
+    assert_null(strstr(flags, " lo"));
+}
+
 static void sizes_that_cannot_be_are_refused(void **state)
 {
     struct tg_secret *s = NULL;
@@ -154,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_locked_undumpable_and_wiped_on_fork),
         cmocka_unit_test(a_child_sees_zeros_and_the_guards_hold),
+        cmocka_unit_test(a_part_is_given_back),
         cmocka_unit_test(sizes_that_cannot_be_are_refused),
         cmocka_unit_test(memory_that_cannot_be_locked_is_refused_with_the_remedy),
     };

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/thread.h"
+#include "moai/bake.h"
 #include "moai/session_internal.h"
 
 /* Everything ONNX Runtime logs is dropped: its lines can name the insides of a model. */
@@ -249,10 +250,21 @@ static enum tg_rc read_ports(const struct tg_session *s, name_fn name, type_fn t
 
 /* ---- the session ---- */
 
+enum tg_rc tg_ort_configure(const struct tg_ort *o, OrtSessionOptions *opts,
+                            const struct tg_ort_entry *entries, size_t n, struct tg_err *err)
+{
+    TG_TRY(tg_ort_check(o, o->api->DisablePerSessionThreads(opts), "options", err));
+    for (size_t i = 0; i < n; i++)
+        TG_TRY(tg_ort_check(o,
+                            o->api->AddSessionConfigEntry(opts, entries[i].key, entries[i].value),
+                            "options", err));
+    return TG_OK;
+}
+
 static enum tg_rc set_options(struct tg_ort *o, const struct tg_session_extra *extra,
                               OrtSessionOptions *opts, struct tg_err *err)
 {
-    TG_TRY(tg_ort_check(o, o->api->DisablePerSessionThreads(opts), "options", err));
+    TG_TRY(tg_ort_configure(o, opts, NULL, 0, err));
     return tg_session_supply(o, extra, opts, err);
 }
 
@@ -306,6 +318,52 @@ enum tg_rc tg_session_open(struct tg_ort *ort, const struct tg_session_spec *spe
     return TG_OK;
 }
 
+/* ---- from an image ---- */
+
+static enum tg_rc create_baked(struct tg_session *s, struct tg_bytes image, struct tg_err *err)
+{
+    static const struct tg_ort_entry entries[] = {
+        {"session.load_model_format",                    "ORT"},
+        {"session.use_ort_model_bytes_directly",         "1"  },
+        {"session.use_ort_model_bytes_for_initializers", "1"  },
+    };
+    const OrtApi *api = s->ort->api;
+    OrtSessionOptions *opts = NULL;
+    enum tg_rc rc;
+
+    TG_TRY(tg_ort_check(s->ort, api->CreateSessionOptions(&opts), "options", err));
+    rc = tg_ort_configure(s->ort, opts, entries, TG_ARRAY_LEN(entries), err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(
+            s->ort, api->CreateSessionFromArray(s->ort->env, image.p, image.n, opts, &s->session),
+            "loading the baked model", err);
+    api->ReleaseSessionOptions(opts);
+    return rc;
+}
+
+enum tg_rc tg_session_baked(struct tg_ort *ort, struct tg_bake *b, struct tg_session **out,
+                            struct tg_err *err)
+{
+    TG_AUTO(tg_session_freep) struct tg_session *s = tg_calloc(1, sizeof(*s));
+    struct tg_bytes image = tg_bytes_make(tg_secret_data(b->image), tg_secret_size(b->image));
+
+    if (s == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    s->ort = ort;
+    TG_TRY(create_baked(s, image, err));
+    TG_TRY(describe(s, err));
+    TG_TRY(tg_secret_seal(b->image, err));
+    TG_TRY(tg_secret_trim(b->image, b->keep, err));
+    s->image = tg_steal(&b->image);
+    *out = tg_steal(&s);
+    return TG_OK;
+}
+
+size_t tg_session_image(const struct tg_session *s)
+{
+    return s->image == NULL ? 0 : tg_secret_size(s->image);
+}
+
 enum tg_rc tg_session_new(struct tg_ort *ort, struct tg_bytes model, struct tg_session **out,
                           struct tg_err *err)
 {
@@ -327,6 +385,7 @@ void tg_session_free(struct tg_session *s)
         return;
     if (s->session != NULL)
         s->ort->api->ReleaseSession(s->session);
+    tg_secret_free(s->image);
     ports_free(&s->in);
     ports_free(&s->out);
     tg_free(s);

@@ -4,6 +4,7 @@
 
 #include <onnxruntime_c_api.h>
 
+#include "base/secret.h"
 #include "moai/session.h"
 
 struct tg_ort {
@@ -13,6 +14,7 @@ struct tg_ort {
 };
 
 struct tg_session {
+    struct tg_secret *image; /* what it runs in, when it was baked */
     struct tg_ort *ort;
     OrtSession *session;
     struct tg_ports in, out;
@@ -22,6 +24,18 @@ struct tg_session {
  */
 TG_RC tg_ort_check(const struct tg_ort *o, OrtStatus *status, const char *doing,
                    struct tg_err *err);
+
+/* Options by name, in ONNX Runtime's words. */
+struct tg_ort_entry {
+    const char *key, *value;
+};
+
+/* Set them, and what all our sessions have in common. */
+TG_RC tg_ort_configure(const struct tg_ort *o, OrtSessionOptions *opts,
+                       const struct tg_ort_entry *entries, size_t n, struct tg_err *err);
+
+/* Bytes of external data that a model asks for; 0 when it can't be read. */
+size_t tg_session_external(const struct tg_session_spec *spec);
 
 /* What ONNX Runtime is given besides the model's bytes (session_weights.c). */
 struct tg_session_extra {

@@ -248,6 +248,26 @@ static enum tg_rc gather(struct gather *g)
     return add_used(g);
 }
 
+size_t tg_session_external(const struct tg_session_spec *spec)
+{
+    struct tg_onnx x = {.n_inits = 0};
+    struct tg_err err = TG_ERR_INIT;
+    size_t sum = 0, count = 0;
+
+    if (tg_onnx_scan(spec->model, &x, &err) != TG_OK)
+        return 0;
+    for (size_t i = 0; i < x.n_inits; i++) {
+        size_t size = tg_onnx_type_size(x.inits[i].type);
+
+        if (x.inits[i].external && size > 0 &&
+            tg_shape_count(&x.inits[i].shape, SIZE_MAX / size, &count) == TG_OK &&
+            !tg_add_size(sum, count * size, &sum))
+            sum = SIZE_MAX;
+    }
+    tg_onnx_done(&x);
+    return sum;
+}
+
 enum tg_rc tg_session_gather(struct tg_ort *o, const struct tg_session_spec *spec,
                              struct tg_session_extra *out, struct tg_err *err)
 {

@@ -1,0 +1,331 @@
+#include "tensor/zip.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum {
+    LOCAL = 30,
+    CENTRAL = 46,
+    END = 22,
+    END64 = 56,
+    LOCATOR = 20,
+    FLAG_ENCRYPTED = 1 << 0,
+    FLAG_DESCRIPTOR = 1 << 3, /* sizes stand after the data; the directory has them too */
+    FLAG_UTF8 = 1 << 11,
+    EXTRA_ZIP64 = 1
+};
+
+#define SATURATED UINT32_C(0xffffffff)
+
+struct reader {
+    struct tg_bytes file;
+    const char *what;
+    uint64_t dir_at, dir_n, count;
+    struct tg_err *err;
+};
+
+static uint64_t le(struct tg_bytes b, size_t at, size_t n)
+{
+    uint64_t v = 0;
+
+    for (size_t i = n; i > 0; i--)
+        v = v << 8 | b.p[at + i - 1];
+    return v;
+}
+
+static enum tg_rc broken(const struct reader *r, uint64_t at, const char *why)
+{
+    return TG_FAIL(r->err, TG_E_FORMAT, "%s: ZIP, offset %" PRIu64 ": %s", r->what, at, why);
+}
+
+/* n bytes at `at` that begin with a signature. */
+static bool record(const struct reader *r, uint64_t at, size_t n, const char *sig,
+                   struct tg_bytes *out)
+{
+    if (at > r->file.n || n > r->file.n - at)
+        return false;
+    *out = tg_bytes_sub(r->file, (size_t)at, n);
+    return tg_mem_eq(out->p, sig, 4);
+}
+
+/* ---- where the directory is ---- */
+
+/* Either the 32-bit field says it, or it is saturated and ZIP64 does. */
+static bool agree(uint64_t narrow, uint64_t mask, uint64_t wide)
+{
+    return narrow == wide || narrow == mask;
+}
+
+static enum tg_rc find_end64(struct reader *r, struct tg_bytes end, uint64_t at)
+{
+    struct tg_bytes e;
+    uint64_t where = le(tg_bytes_sub(r->file, (size_t)at, LOCATOR), 8, 8);
+
+    if (at < END64 || where != at - END64 || !record(r, where, END64, "PK\6\6", &e) ||
+        le(e, 4, 8) != END64 - 12)
+        return broken(r, at, "the ZIP64 end record is not where its locator says");
+    if (le(e, 16, 8) != 0 || le(e, 24, 8) != le(e, 32, 8))
+        return broken(r, where, "an archive of several disks");
+    r->count = le(e, 32, 8);
+    r->dir_n = le(e, 40, 8);
+    r->dir_at = le(e, 48, 8);
+    if (!agree(le(end, 10, 2), 0xffff, r->count) || !agree(le(end, 12, 4), SATURATED, r->dir_n) ||
+        !agree(le(end, 16, 4), SATURATED, r->dir_at))
+        return broken(r, where, "the two end records contradict each other");
+    if (!tg_add_u64(r->dir_at, r->dir_n, &at) || at != where)
+        return broken(r, where, "the directory does not end where its end record begins");
+    return TG_OK;
+}
+
+static enum tg_rc find_directory(struct reader *r)
+{
+    struct tg_bytes end, loc;
+    uint64_t at = r->file.n - END, sum = 0;
+
+    if (r->file.n < END || !record(r, at, END, "PK\5\6", &end) || le(end, 20, 2) != 0)
+        return TG_FAIL(r->err, TG_E_FORMAT,
+                       "%s: ZIP: does not end with an end record (cut, or something follows it, or "
+                       "it has a comment)",
+                       r->what);
+    if (le(end, 4, 4) != 0 || le(end, 8, 2) != le(end, 10, 2))
+        return broken(r, at, "an archive of several disks");
+    if (at >= LOCATOR && record(r, at - LOCATOR, LOCATOR, "PK\6\7", &loc))
+        return find_end64(r, end, at - LOCATOR);
+    r->count = le(end, 10, 2);
+    r->dir_n = le(end, 12, 4);
+    r->dir_at = le(end, 16, 4);
+    if (!tg_add_u64(r->dir_at, r->dir_n, &sum) || sum != at)
+        return broken(r, at, "the directory does not end where its end record begins");
+    return TG_OK;
+}
+
+/* ---- one entry ---- */
+
+struct sizes {
+    uint64_t packed, plain, header;
+};
+
+/* The ZIP64 field holds those of the three that are saturated, in this order. */
+static bool widen(struct tg_bytes field, struct sizes *s)
+{
+    uint64_t *const v[] = {&s->plain, &s->packed, &s->header};
+    size_t at = 0;
+
+    for (size_t i = 0; i < TG_ARRAY_LEN(v); i++) {
+        if (*v[i] != SATURATED)
+            continue;
+        if (field.n - at < 8)
+            return false;
+        *v[i] = le(field, at, 8);
+        at += 8;
+    }
+    return true;
+}
+
+static bool read_extra(struct tg_bytes extra, struct sizes *s)
+{
+    bool seen = false;
+
+    for (size_t at = 0; at < extra.n;) {
+        size_t n;
+
+        if (extra.n - at < 4)
+            return false;
+        n = (size_t)le(extra, at + 2, 2);
+        if (extra.n - at - 4 < n)
+            return false;
+        if (le(extra, at, 2) == EXTRA_ZIP64) {
+            if (seen || !widen(tg_bytes_sub(extra, at + 4, n), s))
+                return false;
+            seen = true;
+        }
+        at += 4 + n;
+    }
+    return seen || (s->packed != SATURATED && s->plain != SATURATED && s->header != SATURATED);
+}
+
+static enum tg_rc check_method(const struct reader *r, uint64_t at, uint64_t flags, uint64_t method)
+{
+    if ((flags & FLAG_ENCRYPTED) != 0)
+        return TG_FAIL(r->err, TG_E_UNSUPPORTED, "%s: ZIP, offset %" PRIu64 ": an encrypted entry",
+                       r->what, at);
+    if (method != 0)
+        return TG_FAIL(r->err, TG_E_UNSUPPORTED,
+                       "%s: ZIP, offset %" PRIu64 ": a compressed entry (method %" PRIu64
+                       "); torch.save stores them as they are: save the file again with it",
+                       r->what, at, method);
+    if ((flags & ~(uint64_t)(FLAG_DESCRIPTOR | FLAG_UTF8)) != 0)
+        return broken(r, at, "flags that a PyTorch archive does not have");
+    return TG_OK;
+}
+
+/* The local header must tell the same story as the directory. */
+static enum tg_rc read_local(const struct reader *r, const struct tg_bytes dir,
+                             const struct sizes *s, struct tg_zip_entry *e)
+{
+    struct tg_bytes h;
+    uint64_t at = s->header, n, data, end;
+    bool descriptor;
+
+    if (!record(r, at, LOCAL, "PK\3\4", &h))
+        return broken(r, at, "no local header where the directory says");
+    if (le(h, 6, 2) != le(dir, 8, 2) || le(h, 8, 2) != le(dir, 10, 2))
+        return broken(r, at, "local header and directory contradict each other");
+    n = le(h, 26, 2);
+    data = at + LOCAL + n + le(h, 28, 2);
+    if (!tg_add_u64(data, s->plain, &end) || end > r->dir_at)
+        return broken(r, at, "an entry reaches into the directory");
+    if (!tg_bytes_eq(tg_bytes_sub(r->file, (size_t)at + LOCAL, (size_t)n), e->name))
+        return broken(r, at, "local header and directory name the entry differently");
+    descriptor = (le(h, 6, 2) & FLAG_DESCRIPTOR) != 0;
+    for (size_t i = 0; i < 2; i++) { /* packed, plain */
+        uint64_t v = le(h, 18 + 4 * i, 4);
+
+        if (v != s->plain && v != SATURATED && !(descriptor && v == 0))
+            return broken(r, at, "local header and directory contradict each other about sizes");
+    }
+    e->data = tg_bytes_sub(r->file, (size_t)data, (size_t)s->plain);
+    e->header_offset = at;
+    return TG_OK;
+}
+
+static enum tg_rc check_name(const struct reader *r, uint64_t at, struct tg_bytes name)
+{
+    if (name.n == 0 || name.n > TG_ZIP_NAME_MAX || !tg_utf8_ok(name))
+        return broken(r, at, "an entry's name is empty, too long or not UTF-8");
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] < 0x20 || name.p[i] == 0x7f || name.p[i] == '\\')
+            return broken(r, at, "an entry's name has control characters or backslashes");
+    return TG_OK;
+}
+
+/* Read the directory's record at *at and move past it. */
+static enum tg_rc read_entry(const struct reader *r, uint64_t *at, struct tg_zip_entry *e)
+{
+    struct tg_bytes c;
+    struct sizes s;
+    size_t name, extra, comment;
+    uint64_t end = r->dir_at + r->dir_n;
+
+    if (end - *at < CENTRAL || !record(r, *at, CENTRAL, "PK\1\2", &c))
+        return broken(r, *at, "the directory is cut");
+    name = (size_t)le(c, 28, 2);
+    extra = (size_t)le(c, 30, 2);
+    comment = (size_t)le(c, 32, 2);
+    if (end - *at - CENTRAL < name + extra + comment || comment != 0 || le(c, 34, 2) != 0)
+        return broken(r, *at, "the directory is cut, has comments or names another disk");
+    TG_TRY(check_method(r, *at, le(c, 8, 2), le(c, 10, 2)));
+    s = (struct sizes){le(c, 20, 4), le(c, 24, 4), le(c, 42, 4)};
+    if (!read_extra(tg_bytes_sub(r->file, (size_t)*at + CENTRAL + name, extra), &s))
+        return broken(r, *at, "the extra field is broken");
+    if (s.packed != s.plain)
+        return broken(r, *at, "a stored entry of two different sizes");
+    e->name = tg_bytes_sub(r->file, (size_t)*at + CENTRAL, name);
+    e->crc32 = (uint32_t)le(c, 16, 4);
+    TG_TRY(check_name(r, *at, e->name));
+    TG_TRY(read_local(r, c, &s, e));
+    *at += CENTRAL + name + extra;
+    return TG_OK;
+}
+
+/* ---- all of them ---- */
+
+static int by_offset(const void *a, const void *b)
+{
+    uint64_t x = ((const struct tg_zip_entry *)a)->header_offset;
+    uint64_t y = ((const struct tg_zip_entry *)b)->header_offset;
+
+    return (x > y) - (x < y);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return tg_bytes_cmp(((const struct tg_zip_entry *)a)->name,
+                        ((const struct tg_zip_entry *)b)->name);
+}
+
+static enum tg_rc check_all(const struct reader *r, struct tg_zip *z)
+{
+    uint64_t end = 0;
+
+    if (z->n == 0)
+        return broken(r, 0, "an archive without entries");
+    qsort(z->v, z->n, sizeof(*z->v), by_offset);
+    for (size_t i = 0; i < z->n; i++) {
+        if (z->v[i].header_offset < end)
+            return broken(r, z->v[i].header_offset, "entries overlap");
+        end = (uint64_t)(z->v[i].data.p - r->file.p) + z->v[i].data.n;
+    }
+    if (z->v[0].header_offset != 0)
+        return broken(r, 0, "something stands before the first entry");
+    qsort(z->v, z->n, sizeof(*z->v), by_name);
+    for (size_t i = 1; i < z->n; i++)
+        if (tg_bytes_eq(z->v[i - 1].name, z->v[i].name))
+            return TG_FAIL(r->err, TG_E_FORMAT, "%s: ZIP: entry '%.*s' is there twice", r->what,
+                           (int)(z->v[i].name.n < 200 ? z->v[i].name.n : 200),
+                           (const char *)z->v[i].name.p);
+    return TG_OK;
+}
+
+static enum tg_rc read_all(const struct reader *r, struct tg_zip *z)
+{
+    uint64_t at = r->dir_at;
+
+    if (r->count > TG_ZIP_ENTRIES_MAX)
+        return TG_FAIL(r->err, TG_E_LIMIT, "%s: ZIP: %" PRIu64 " entries, at most %d", r->what,
+                       r->count, TG_ZIP_ENTRIES_MAX);
+    if (r->count > r->dir_n / CENTRAL)
+        return broken(r, at, "the directory is too short for its number of entries");
+    z->v = tg_calloc((size_t)r->count + 1, sizeof(*z->v));
+    if (z->v == NULL)
+        return TG_FAIL(r->err, TG_E_NOMEM, "%s: out of memory", r->what);
+    for (; z->n < r->count; z->n++)
+        TG_TRY(read_entry(r, &at, &z->v[z->n]));
+    if (at != r->dir_at + r->dir_n)
+        return broken(r, at, "the directory is longer than its number of entries");
+    return check_all(r, z);
+}
+
+enum tg_rc tg_zip_open(struct tg_bytes file, const char *what, struct tg_zip *out,
+                       struct tg_err *err)
+{
+    TG_AUTO(tg_zip_done) struct tg_zip z = TG_ZIP_INIT;
+    struct reader r = {.file = file, .what = what, .err = err};
+
+    TG_TRY(find_directory(&r));
+    TG_TRY(read_all(&r, &z));
+    *out = z;
+    z = (struct tg_zip)TG_ZIP_INIT;
+    return TG_OK;
+}
+
+void tg_zip_done(struct tg_zip *z)
+{
+    tg_free(z->v);
+    *z = (struct tg_zip)TG_ZIP_INIT;
+}
+
+const struct tg_zip_entry *tg_zip_find(const struct tg_zip *z, struct tg_bytes name)
+{
+    const struct tg_zip_entry key = {.name = name};
+
+    return z->n == 0 ? NULL : bsearch(&key, z->v, z->n, sizeof(*z->v), by_name);
+}
+
+uint32_t tg_zip_crc32(struct tg_bytes data)
+{
+    uint32_t table[256];
+    uint32_t crc = SATURATED;
+
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i;
+        for (int k = 0; k < 8; k++)
+            table[i] = (table[i] & 1) != 0 ? table[i] >> 1 ^ UINT32_C(0xedb88320) : table[i] >> 1;
+    }
+    for (size_t i = 0; i < data.n; i++)
+        crc = crc >> 8 ^ table[(crc ^ data.p[i]) & 0xff];
+    return ~crc;
+}

@@ -215,12 +215,13 @@ static enum tg_rc read_name(const struct tg_session *s, name_fn get, size_t i, c
 
     TG_TRY(tg_ort_check(s->ort, api->GetAllocatorWithDefaultOptions(&alloc), "names", err));
     TG_TRY(tg_ort_check(s->ort, get(s->session, i, alloc, &name), "names", err));
-    *out =
-        strlen(name) <= TG_OIP_NAME_MAX && tg_utf8_ok(tg_bytes_str(name)) ? tg_strdup(name) : NULL;
+    bool fits = strlen(name) <= TG_OIP_NAME_MAX && tg_utf8_ok(tg_bytes_str(name));
+    *out = fits ? tg_strdup(name) : NULL;
     rc = tg_ort_check(s->ort, api->AllocatorFree(alloc, name), "names", err);
-    if (rc == TG_OK && *out == NULL)
-        rc = TG_FAIL(err, TG_E_UNSUPPORTED,
-                     "a tensor name is over %d bytes or not UTF-8, or memory is out",
+    if (rc == TG_OK && fits && *out == NULL)
+        rc = TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    else if (rc == TG_OK && !fits)
+        rc = TG_FAIL(err, TG_E_UNSUPPORTED, "a tensor name is over %d bytes or not UTF-8",
                      TG_OIP_NAME_MAX);
     return rc;
 }

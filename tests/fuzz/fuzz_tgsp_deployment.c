@@ -5,11 +5,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct tg_err err = TG_ERR_INIT;
+    TG_AUTO(tg_buf_done) struct tg_buf made = TG_BUF_INIT((size_t)64 << 20);
     TG_AUTO(tg_deployment_freep) struct tg_deployment *x = NULL;
     TG_AUTO(tg_trust_freep) struct tg_trust *empty = NULL;
     if (tg_trust_new(&empty) != TG_OK)
         return 0;
-    enum tg_rc rc = tg_deployment_decode(tg_bytes_make(data, n), "fuzz", &x, &err);
+    enum tg_rc rc =
+        tg_deployment_decode(fuzz_document("deployment", data, n, &made), "fuzz", &x, &err);
     if (rc != TG_OK) {
         FUZZ_NEED(x == NULL);
         fuzz_refused(rc, &err);

@@ -6,11 +6,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct tg_err err = TG_ERR_INIT;
+    TG_AUTO(tg_buf_done) struct tg_buf made = TG_BUF_INIT((size_t)64 << 20);
     TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
     TG_AUTO(tg_trust_freep) struct tg_trust *back = NULL;
     TG_AUTO(tg_trust_freep) struct tg_trust *empty = NULL;
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
-    enum tg_rc rc = tg_trust_load(tg_bytes_make(data, n), "fuzz", &t, &err);
+    enum tg_rc rc = tg_trust_load(fuzz_document("trust", data, n, &made), "fuzz", &t, &err);
     if (rc != TG_OK) {
         FUZZ_NEED(t == NULL);
         fuzz_refused(rc, &err);

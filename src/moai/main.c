@@ -21,7 +21,8 @@ const char *__asan_default_options(void)
 #endif
 
 struct worker_args {
-    uint64_t package, grant, trust, key, rollback, deployment, control, token, threads;
+    uint64_t package, grant, trust, key, rollback, deployment, control, token, threads, native,
+        native_spin;
     struct tg_opt_list listen;
     const char *fleet, *device_id, *user, *protection, *log_level;
 };
@@ -29,6 +30,12 @@ struct worker_args {
 #define FD(option, member, req, text)                                                              \
     {                                                                                              \
         option, TG_OPT_U64, offsetof(struct worker_args, member), req, "N", text                   \
+    }
+
+// clang-format off
+#define STR(option, member, req, arg, text)                                                        \
+    {                                                                                              \
+        option, TG_OPT_STR, offsetof(struct worker_args, member), req, arg, text                   \
     }
 
 static const struct tg_opt worker_opts[] = {
@@ -40,21 +47,22 @@ static const struct tg_opt worker_opts[] = {
     FD("deployment-fd", deployment, false, "descriptor of the .tgdeploy"),
     FD("control-fd", control, true, "descriptor of the control channel (SOCK_SEQPACKET)"),
     FD("token-fd", token, false, "descriptor of the TCP token's SHA-256 in hex"),
-    {"listen-fd",                                  TG_OPT_LIST, offsetof(struct worker_args,       listen),                                                      true,"N",
-                                                                                "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
-    {"fleet",                                            TG_OPT_STR,                                                 offsetof(struct worker_args,                             fleet),              true,"NAME",
-                                                                                "this device's fleet, as fixed at enrolment"},
-    {"device-id", TG_OPT_STR,            offsetof(struct worker_args,                                   device_id),                                                                                     true,"ID","this device"},
-    {"threads",                                        TG_OPT_U64,                                      offsetof(struct worker_args,                                                                       threads),                                                                                                                           false,                            "N",
-                                                                                "threads inside the model and for decryption (default: all processors)"},
-    {"user",                                       TG_OPT_STR,                                               offsetof(struct worker_args,                      user),                                                                                  false,"U",
-                                                                                "become this user first (needs root)"},
-    {TG_PROTECT_OPTION,                                       TG_OPT_STR,                                             offsetof(struct worker_args,                                                      protection),                                                                                                                      false,"LEVEL",
-                                                                                "what memory must be at least: secret, locked (default) or any"},
-    {"log-level",                 TG_OPT_STR,offsetof(struct worker_args,log_level),false,"L",
-                                                                                "error, warn, info (default) or debug"},
-    {NULL,                  TG_OPT_END,                              0,                                                                                                          false,                                                                                                                                                                                                                                                                                      NULL,                                                                                                                                                                                      NULL},
+    FD("native-fd", native, false, "descriptor of the native socket (SOCK_SEQPACKET, listening)"),
+    FD("native-spin-us", native_spin, false,
+       "microseconds to look for the next call through shared memory before sleeping (default 0)"),
+    {"listen-fd", TG_OPT_LIST, offsetof(struct worker_args, listen), true, "N",
+     "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
+    STR("fleet", fleet, true, "NAME", "this device's fleet, as fixed at enrolment"),
+    STR("device-id", device_id, true, "ID", "this device"),
+    FD("threads", threads, false,
+       "threads inside the model and for decryption (default: all processors)"),
+    STR("user", user, false, "U", "become this user first (needs root)"),
+    STR(TG_PROTECT_OPTION, protection, false, "LEVEL",
+        "what memory must be at least: secret, locked (default) or any"),
+    STR("log-level", log_level, false, "L", "error, warn, info (default) or debug"),
+    {NULL, TG_OPT_END, 0, false, NULL, NULL},
 };
+// clang-format on
 
 static const struct tg_cmd worker_cmd = {
     "worker",
@@ -112,6 +120,7 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
         {"deployment-fd", a->deployment, &o->deployment},
         {"control-fd",    a->control,    &o->control   },
         {"token-fd",      a->token,      &o->token     },
+        {"native-fd",     a->native,     &o->native    },
     };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
@@ -128,6 +137,9 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
     }
     if (a->threads > 1024)
         return TG_FAIL(err, TG_E_USAGE, "--threads: at most 1024");
+    if (a->native_spin > 1000000)
+        return TG_FAIL(err, TG_E_USAGE, "--native-spin-us: at most 1000000");
+    o->native_spin_us = a->native_spin;
     o->threads = (unsigned)a->threads;
     o->fleet = a->fleet;
     o->device_id = a->device_id;
@@ -147,7 +159,8 @@ static enum tg_rc worker_verb(int argc, char **argv, struct tg_err *err)
                             .rollback = UINT64_MAX,
                             .deployment = UINT64_MAX,
                             .control = UINT64_MAX,
-                            .token = UINT64_MAX};
+                            .token = UINT64_MAX,
+                            .native = UINT64_MAX};
     struct tg_opt_list rest = {NULL, 0};
     struct tg_worker_opts o = {.n_listen = 0};
     enum tg_log_level level = TG_LOG_INFO;

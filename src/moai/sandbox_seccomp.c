@@ -17,7 +17,9 @@ enum check {
     EMPTY_PATH,  /* argument 3 has AT_EMPTY_PATH: fstat of newer C libraries */
     NAME,        /* argument 0 is PR_SET_NAME: threads are named */
     READABLE,    /* argument 1 is FIONREAD */
-    OWN_LIMIT    /* arguments 0 and 2 are 0: getrlimit, of this process, changing nothing */
+    OWN_LIMIT,   /* arguments 0 and 2 are 0: getrlimit, of this process, changing nothing */
+    SEALING,     /* argument 1 is F_ADD_SEALS */
+    SEALABLE /* argument 1 is MFD_CLOEXEC | MFD_ALLOW_SEALING: no huge pages, nothing to execute */
 };
 
 #define BOTH (TG_SANDBOX_LOAD | TG_SANDBOX_SERVE)
@@ -44,6 +46,8 @@ static const struct {
     {SCMP_SYS(sendto),            BOTH,            ANY        },
     {SCMP_SYS(recvfrom),          BOTH,            ANY        },
     {SCMP_SYS(accept4),           BOTH,            ANY        },
+    {SCMP_SYS(sendmsg),           BOTH,            ANY        }, /* the native socket's, with shared memory */
+    {SCMP_SYS(recvmsg),           BOTH,            ANY        },
     {SCMP_SYS(shutdown),          BOTH,            ANY        },
     {SCMP_SYS(getsockopt),        BOTH,            ANY        },
     {SCMP_SYS(uname),             BOTH,            ANY        }, /* getnameinfo of Unix sockets */
@@ -58,12 +62,15 @@ static const struct {
     {SCMP_SYS(mremap),            BOTH,            ANY        },
     {SCMP_SYS(madvise),           BOTH,            ANY        },
     {SCMP_SYS(brk),               BOTH,            ANY        },
-    {SCMP_SYS(mlock),             TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(mlock),             BOTH,            ANY        },
     {SCMP_SYS(mlock2),            BOTH,            ANY        },
     {SCMP_SYS(memfd_secret),      BOTH,            ANY        }, /* the region grows */
     {SCMP_SYS(ftruncate),         BOTH,            ANY        },
+ /* memory shared with programs: made here, sealed */
+    {SCMP_SYS(memfd_create),      BOTH,            SEALABLE   },
+    {SCMP_SYS(fcntl),             BOTH,            SEALING    },
     {SCMP_SYS(munlock),           BOTH,            ANY        },
-    {SCMP_SYS(prlimit64),         TG_SANDBOX_LOAD, OWN_LIMIT  }, /* what the limit is, when locking fails */
+    {SCMP_SYS(prlimit64),         BOTH,            OWN_LIMIT  }, /* what the limit is, when locking fails */
   /* threads: the C library asks for clone3, is told there is none, and takes clone */
     {SCMP_SYS(clone),             TG_SANDBOX_LOAD, ONLY_THREAD},
     {SCMP_SYS(set_robust_list),   TG_SANDBOX_LOAD, ANY        },
@@ -116,6 +123,11 @@ static int add(scmp_filter_ctx ctx, int nr, enum check check)
     case OWN_LIMIT:
         return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 2, SCMP_A0(SCMP_CMP_EQ, 0, 0),
                                 SCMP_A2(SCMP_CMP_EQ, 0, 0));
+    case SEALABLE:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+                                SCMP_A1(SCMP_CMP_EQ, MFD_CLOEXEC | MFD_ALLOW_SEALING, 0));
+    case SEALING:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1(SCMP_CMP_EQ, F_ADD_SEALS, 0));
     }
     return -EINVAL;
 }

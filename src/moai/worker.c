@@ -18,6 +18,7 @@
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "moai/control.h"
+#include "moai/native_server.h"
 #include "moai/protect.h"
 #include "moai/sandbox.h"
 #include "net/wipe.h"
@@ -26,11 +27,15 @@
  * client that is just sending one loses nothing; and this long for everything. */
 #define DRAIN_IDLE_MS 1000
 #define DRAIN_DEADLINE_MS 20000
+/* And this long for a program that uses shared memory to go to the next worker. */
+#define DRAIN_NATIVE_MS 2000
 
 struct worker {
     const struct tg_worker_opts *o;
     struct tg_loop *loop;
     struct tg_http_server *server;
+    struct tg_native_server *native;
+    unsigned to_drain; /* of the two, how many have not yet */
     struct tg_loop_item *control_item, *term_item;
     struct tg_ort *ort;
     struct tg_model *model;
@@ -46,6 +51,7 @@ static void worker_done(struct worker *w)
     tg_loop_item_free(w->control_item);
     tg_loop_item_free(w->term_item);
     tg_http_server_free(w->server);
+    tg_native_server_free(w->native);
     tg_loop_free(w->loop);
     tg_model_free(w->model);
     tg_ort_free(w->ort);
@@ -110,17 +116,34 @@ static void say_failed(int fd, const struct tg_err *why)
         tg_log(TG_LOG_WARN, "moai.control", "state=closed");
 }
 
-static void on_drained(void *arg, bool clean)
+static void one_drained(struct worker *w)
 {
-    struct worker *w = arg;
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
 
-    tg_log(TG_LOG_INFO, "moai.drained", "clean=%d requests=%" PRIu64, clean,
-           w->service.metrics.success + w->service.metrics.failure);
+    if (--w->to_drain > 0)
+        return;
     w->end = tg_control_encode_drained(&b, w->err);
     if (w->end == TG_OK && say(w->o->control, &b, NULL) != TG_OK)
         tg_log(TG_LOG_WARN, "moai.control", "state=closed");
     tg_loop_stop(w->loop);
+}
+
+static void on_drained(void *arg, bool clean)
+{
+    struct worker *w = arg;
+
+    tg_log(TG_LOG_INFO, "moai.drained", "clean=%d requests=%" PRIu64, clean,
+           w->service.metrics.success + w->service.metrics.failure);
+    one_drained(w);
+}
+
+static void on_native_drained(void *arg)
+{
+    struct worker *w = arg;
+    struct tg_native_facts f = tg_native_server_facts(w->native);
+
+    tg_log(TG_LOG_INFO, "moai.drained", "calls=%" PRIu64, f.good + f.bad);
+    one_drained(w);
 }
 
 static void drain(void *arg)
@@ -133,7 +156,10 @@ static void drain(void *arg)
         return;
     w->service.draining = true;
     tg_log(TG_LOG_INFO, "moai.drain", "connections=%zu", tg_http_server_connections(w->server));
+    w->to_drain = w->native != NULL ? 2 : 1;
     tg_http_server_drain(w->server, &opts);
+    if (w->native != NULL)
+        tg_native_server_drain(w->native, DRAIN_NATIVE_MS, on_native_drained, w);
 }
 
 /* The agent drains the worker before this one only when it has heard that this one accepts. */
@@ -143,6 +169,8 @@ static enum tg_rc serve(struct worker *w)
 
     tg_log(TG_LOG_INFO, "moai.serve", "listeners=%zu", w->o->n_listen);
     tg_http_server_resume(w->server);
+    if (w->native != NULL)
+        TG_TRY(tg_native_server_serve(w->native, w->model, w->err));
     TG_TRY(tg_control_encode_serving(&b, w->err));
     return say(w->o->control, &b, w->err);
 }
@@ -261,6 +289,14 @@ static enum tg_rc make_server(struct worker *w, struct tg_err *err)
     return TG_OK;
 }
 
+static enum tg_rc make_native(struct worker *w, struct tg_err *err)
+{
+    const struct tg_native_server_opts opts = {
+        .loop = w->loop, .listen = w->o->native, .spin_ns = w->o->native_spin_us * 1000};
+
+    return w->o->native < 0 ? TG_OK : tg_native_server_new(&opts, &w->native, err);
+}
+
 /* Libraries read configuration, time zone and randomness sources on first use: let that be now. */
 static enum tg_rc warm_up(struct tg_err *err)
 {
@@ -283,6 +319,7 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
     TG_TRY(warm_up(err));
     TG_TRY(tg_loop_new(&w->loop, err));
     TG_TRY(make_server(w, err));
+    TG_TRY(make_native(w, err));
     TG_TRY(tg_loop_fd(w->loop, w->o->control, TG_LOOP_READ, on_control, w, &w->control_item));
     TG_TRY(tg_loop_signal(w->loop, SIGTERM, drain, w, &w->term_item));
     TG_TRY(tg_ort_new(threads, &w->ort, err));
@@ -331,11 +368,12 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
 
 static enum tg_rc keep_only_ours(const struct tg_worker_opts *o, struct tg_err *err)
 {
-    int keep[8 + TG_SERVICE_LISTENERS_MAX] = {o->package, o->trust, o->key,     o->rollback,
-                                              o->grant,   o->token, o->control, o->deployment};
+    int keep[9 + TG_SERVICE_LISTENERS_MAX] = {o->package,  o->trust,      o->key,
+                                              o->rollback, o->grant,      o->token,
+                                              o->control,  o->deployment, o->native};
 
-    memcpy(keep + 8, o->listen, o->n_listen * sizeof(keep[0]));
-    return tg_sandbox_close_fds(keep, 8 + o->n_listen, err);
+    memcpy(keep + 9, o->listen, o->n_listen * sizeof(keep[0]));
+    return tg_sandbox_close_fds(keep, 9 + o->n_listen, err);
 }
 
 /* Whatever touches a key or a model runs here, on a stack in the protected region. */

@@ -12,6 +12,8 @@ struct tg_worker_opts {
     int grant, deployment, token; /* -1: none */
     int listen[TG_SERVICE_LISTENERS_MAX];
     size_t n_listen;
+    int native;              /* SOCK_SEQPACKET; -1: none */
+    uint64_t native_spin_us; /* 0: sleep at once */
     const char *fleet, *device_id;
     const char *user;         /* NULL: stay */
     unsigned threads;         /* 0: all processors */

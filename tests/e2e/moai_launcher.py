@@ -54,6 +54,20 @@ class Listener:
             s.close()
 
 
+class Native:
+    """The native socket, as the agent makes and keeps it."""
+
+    def __init__(self, folder):
+        self.path = str(folder / "native.sock")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.bind(self.path)
+        self.socket.listen(128)
+        self.socket.setblocking(False)
+
+    def close(self):
+        self.socket.close()
+
+
 class Worker:
     def __init__(self, kit_dir, package, listener=None, **how):
         """how: grant, deployment, trust, key, rollback (paths); fleet, device_id, threads, user, protection (options);
@@ -75,6 +89,9 @@ class Worker:
             fd = os.open(path, os.O_RDONLY)
             opened.append(fd)
             argv += [f"--{name}-fd", str(fd)]
+        if "native" in how:  # a Native
+            fds.append(how["native"].socket.fileno())
+            argv += ["--native-fd", str(how["native"].socket.fileno())]
         for s in listener.sockets if listener else []:
             fds.append(s.fileno())
             argv += ["--listen-fd", str(s.fileno())]
@@ -94,9 +111,9 @@ class Worker:
             argv += ["--token-fd", str(fd)]
         argv += ["--fleet", how.get("fleet", "F"), "--device-id", how.get("device_id", "D")]
         how.setdefault("protection", programs.protection())
-        for option in ("threads", "user", "protection"):
+        for option in ("threads", "user", "protection", "native_spin_us"):
             if option in how:
-                argv += [f"--{option}", str(how[option])]
+                argv += [f"--{option.replace('_', '-')}", str(how[option])]
 
         def limits():
             if "memlock" in how:

@@ -92,7 +92,8 @@ FORBIDDEN(do_exec_protect, TG_SANDBOX_LOAD, mprotect(NULL, 4096, PROT_EXEC))
 FORBIDDEN(serve_pread, TG_SANDBOX_SERVE, pread(0, no_args, 0, 0))
 FORBIDDEN(serve_seccomp, TG_SANDBOX_SERVE, syscall(SYS_seccomp, 0, 0, NULL))
 FORBIDDEN(serve_thread, TG_SANDBOX_SERVE, syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0))
-FORBIDDEN(serve_mlock, TG_SANDBOX_SERVE, mlock(no_args, 1))
+FORBIDDEN(serve_dup, TG_SANDBOX_SERVE, fcntl(2, F_DUPFD, 40))
+FORBIDDEN(serve_memfd, TG_SANDBOX_SERVE, syscall(SYS_memfd_create, "x", MFD_HUGETLB))
 
 static void forbidden_calls_kill(void **state)
 {
@@ -124,7 +125,8 @@ static void forbidden_calls_kill(void **state)
         {"serving: pread64", serve_pread    },
         {"serving: seccomp", serve_seccomp  },
         {"serving: clone",   serve_thread   },
-        {"serving: mlock",   serve_mlock    },
+        {"serving: dup",     serve_dup      },
+        {"serving: memfd",   serve_memfd    },
     };
 
     (void)state;

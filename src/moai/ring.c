@@ -1,5 +1,6 @@
 #include "moai/ring.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,6 +1,8 @@
 """A large file through `build`, `verify`, `open`, beside age and a plain hash of the same file."""
+import json
 import os
 import shutil
+import statistics
 
 import measure as m
 import programs
@@ -31,6 +33,48 @@ def one_round(d, took, tg):
     took["open"].append(m.run(tg, "open", d / "m.tgsp", "--key", key, "--trust", author, "--out-dir", d / "restored"))
     shutil.rmtree(d / "restored")
     took["open_aes"].append(m.run(tg, "open", d / "aes.tgsp", "--key", key, "--trust", author, "--out-dir", d / "restored"))
+
+
+SUITES = (("ChaCha20-Poly1305", "m.tgsp", 2.5), ("AES-256-GCM", "aes.tgsp", 3.5))
+
+
+def gb(figures):
+    """Bytes per second, the middle one, in GB/s."""
+    return statistics.median(figures) / 1e9
+
+
+def engine_rows(results, suite, shots, age, age_mark):
+    """shots: what bench_container printed, round by round; age: its bytes per second beside each of them."""
+    size, cores, wide = shots[0]["bytes"], shots[0]["cores"], "16 lanes" in shots[0]["hash"]
+    what = f"verify + decrypt to memory, {suite}"
+    load = gb(size / s["load_all"] for s in shots)
+    limit = gb(1 / (1 / s["hash_all"] + 1 / s["aead_all"]) for s in shots)
+    core_limit = gb(1 / (1 / s["hash_core"] + 1 / s["aead_core"]) for s in shots)
+    results.add(what, load, "GB/s", gb(age), "age -d to /dev/null", mark=("ratio", ">=", age_mark) if wide else None)
+    results.add(f"{what} / limit", load, "GB/s", limit, f"hash and AEAD alone, {cores} cores", mark=("ratio", ">=", 0.85))
+    results.add(f"{what} / limit, processor time", gb(size / s["load_cpu"] for s in shots), "GB/s", core_limit,
+                "hash and AEAD alone, 1 core")
+    results.add(f"{what}, fresh pages", gb(size / s["load_fresh"] for s in shots), "GB/s", gb(age), "age -d to /dev/null")
+    if cores >= 2:
+        results.add(f"{what}, 2 cores", gb(size / s["load_two"] for s in shots), "GB/s", gb(size / s["load_one"] for s in shots),
+                    "1 core", mark=("ratio", ">=", 1.8))
+
+
+def engine(results, d, args):
+    """The engine alone, in one process (bench_container.c), and age, in turn."""
+    tool = programs.BUILD / "tests" / "bench" / "bench_container"
+    shots, age = {package: [] for _, package, _ in SUITES}, []
+    for _ in range(max(args.rounds, 3)):
+        took = m.run("age", "-d", "-i", d / "age.key", "-o", "/dev/null", d / "m.age")
+        age.append(args.size * 2**20 / took.wall)
+        for _, package, _ in SUITES:
+            shots[package].append(json.loads(m.run(tool, d / package, d / "keys" / "encryption.priv", d / "keys" / "signing.pub", 1).out))
+    for suite, package, age_mark in SUITES:
+        engine_rows(results, suite, shots[package], age, age_mark)
+    every = [s for package in shots.values() for s in package]
+    results.add(f"chunk digest, {every[0]['hash']}", gb(s["hash_core"] for s in every), "GB/s",
+                gb(s["libcrypto_core"] for s in every), "libcrypto's SHA-256",
+                mark=("ratio", ">=", 1.7) if "16 lanes" in every[0]["hash"] else None)
 
 
 def measure(results, d, args):
@@ -65,3 +109,4 @@ def measure(results, d, args):
     results.add("build, peak memory", m.median(took["build"], "rss") / 1e6, "MB", m.median(took["age"], "rss") / 1e6, "age -e")
     results.add("verify + open, peak memory", m.median(took["open"], "rss") / 1e6, "MB", m.median(took["unage"], "rss") / 1e6,
                 "age -d")
+    engine(results, d, args)

@@ -49,10 +49,15 @@ class Results:
     def __init__(self):
         self.rows = []
 
-    def add(self, name, ours, unit, alternative=None, instead=None, note=None):
-        """ours and alternative in `unit`; instead: what the alternative is."""
+    def add(self, name, ours, unit, alternative=None, instead=None, note=None, mark=None):
+        """ours and alternative in `unit`; instead: what the alternative is; mark: what was set out to be reached, as
+        ("ratio" or "ours", "<=" or ">=", bound)."""
         row = {"name": name, "ours": ours, "unit": unit, "alternative": alternative, "instead": instead,
-               "ratio": ours / alternative if alternative else None, "note": note}
+               "ratio": ours / alternative if alternative else None, "note": note, "mark": None}
+        if mark:
+            what, relation, bound = mark
+            met = row[what] <= bound if relation == "<=" else row[what] >= bound
+            row["mark"] = {"what": what, "relation": relation, "bound": bound, "met": met}
         self.rows.append(row)
         print(f"  {name}: {figure(ours)} {unit}" +
               (f"  |  {instead}: {figure(alternative)} {unit}  |  ratio {row['ratio']:.2f}" if alternative else ""), flush=True)
@@ -63,6 +68,12 @@ class Results:
 
 def figure(v):
     return "-" if v is None else f"{v:,.0f}" if abs(v) >= 100 else f"{v:.3g}"
+
+
+def marked(row):
+    """'ratio >= 2.5: met'"""
+    mark = row["mark"]
+    return f"{mark['what']} {mark['relation']} {mark['bound']:g}: {'met' if mark['met'] else 'NOT met'}" if mark else ""
 
 
 def table(head, rows):
@@ -88,9 +99,9 @@ def seed_rows(results):
 
 def show(results, seed):
     print("\nOurs beside the alternative (ratio = ours / alternative)\n")
-    table(["what", "ours", "alternative", "ratio", "unit", "alternative is"],
+    table(["what", "ours", "alternative", "ratio", "unit", "alternative is", "mark"],
           [[r["name"], figure(r["ours"]), figure(r["alternative"]), f"{r['ratio']:.2f}" if r["ratio"] else "-", r["unit"],
-            r["instead"] or "-"] for r in results.rows])
+            r["instead"] or "-", marked(r)] for r in results.rows])
     print("\nThe founding document's table (on a Jetson Orin Nano) beside ours (on this machine)\n")
     table(["what", "then", "ours", "ratio", "unit"],
           [[s["name"], figure(s["seed"]), figure(s["ours"]), f"{s['ratio']:.3f}" if s["ratio"] else "-", s["unit"]]

@@ -15,6 +15,9 @@ def test_the_shortest_part_makes_a_table_and_files(tmp_path):
     names = [r["name"] for r in document["rows"]]
     assert {"hybrid sign", "hybrid verify", "hybrid encapsulate", "hybrid decapsulate"} <= set(names)
     assert all(r["ours"] > 0 and r["ratio"] > 0 for r in document["rows"])
+    verify = next(r for r in document["rows"] if r["name"] == "hybrid verify")
+    assert verify["mark"] == {"what": "ours", "relation": "<=", "bound": 600, "met": verify["ours"] <= 600}
+    assert "ours <= 600:" in done.stdout
     assert [s["seed"] for s in document["seed"]] == [1.2, 210, 5.2, 45, 64]
     assert "founding document" in done.stdout and "hybrid verify" in done.stdout
     assert out.with_suffix(".svg").read_text().startswith("<svg ")

@@ -6,6 +6,7 @@
 #include "base/opt.h"
 #include "moai/protect.h"
 #include "moai/sandbox.h"
+#include "moai/verify_memory.h"
 #include "moai/worker.h"
 
 #define PROG "tensorguard-moai"
@@ -72,6 +73,37 @@ static const struct tg_cmd worker_cmd = {
     worker_opts,
     0,
     0,
+};
+
+struct memory_args {
+    bool verify, json;
+    const char *package, *next, *trust, *key, *fleet, *device_id, *protection;
+    uint64_t threads;
+};
+
+#define MEMORY(kind, option, member, req, arg, text)                                               \
+    {                                                                                              \
+        option, kind, offsetof(struct memory_args, member), req, arg, text                         \
+    }
+
+static const struct tg_opt memory_opts[] = {
+    MEMORY(TG_OPT_FLAG, "verify-memory", verify, true, NULL,
+           "load a model as the worker does, and search all of this process for its weights"),
+    MEMORY(TG_OPT_STR, "package", package, true, "F", "the .tgsp"),
+    MEMORY(TG_OPT_STR, "next", next, false, "F", "a later version to swap to (default: the same)"),
+    MEMORY(TG_OPT_STR, "trust", trust, true, "F", "the .tgtrust"),
+    MEMORY(TG_OPT_STR, "key", key, true, "F", "a kem.priv that the packages have a block for"),
+    MEMORY(TG_OPT_STR, "fleet", fleet, false, "NAME", "as on the worker's command line"),
+    MEMORY(TG_OPT_STR, "device-id", device_id, false, "ID", "as on the worker's command line"),
+    MEMORY(TG_OPT_STR, TG_PROTECT_OPTION, protection, false, "LEVEL",
+           "secret, locked (default) or any"),
+    MEMORY(TG_OPT_U64, "threads", threads, false, "N", "default: all processors"),
+    MEMORY(TG_OPT_FLAG, "json", json, false, NULL, "print JSON"),
+    {NULL, TG_OPT_END, 0, false, NULL, NULL},
+};
+
+static const struct tg_cmd memory_cmd = {
+    "", "", "search the worker's memory for weights", NULL, memory_opts, 0, 0,
 };
 
 struct key_args {
@@ -195,6 +227,7 @@ static enum tg_rc key_verb(int argc, char **argv, struct tg_err *err)
 
     if (rc == TG_OK && help) {
         tg_opt_help(PROG, &key_cmd);
+        tg_opt_help(PROG, &memory_cmd);
         tg_opt_help(PROG, &worker_cmd);
     } else if (rc == TG_OK) {
         rc = tg_moai_make_key(a.out, a.user, err);
@@ -205,12 +238,52 @@ static enum tg_rc key_verb(int argc, char **argv, struct tg_err *err)
     return rc;
 }
 
+static enum tg_rc memory_run(const struct memory_args *a, struct tg_err *err)
+{
+    struct tg_verify_memory_opts o = {
+        .package = a->package,
+        .next = a->next,
+        .trust = a->trust,
+        .key = a->key,
+        .fleet = a->fleet != NULL ? a->fleet : "",
+        .device_id = a->device_id != NULL ? a->device_id : "",
+        .protection = TG_LEVEL_LOCKED,
+        .threads = (unsigned)a->threads,
+        .json = a->json,
+    };
+
+    if (a->protection != NULL && !tg_protect_parse(a->protection, &o.protection))
+        return TG_FAIL(err, TG_E_USAGE, "--" TG_PROTECT_OPTION ": secret, locked or any");
+    if (a->threads > 1024)
+        return TG_FAIL(err, TG_E_USAGE, "--threads: at most 1024");
+    return tg_verify_memory(&o, err);
+}
+
+static enum tg_rc memory_verb(int argc, char **argv, struct tg_err *err)
+{
+    struct memory_args a = {.verify = false};
+    struct tg_opt_list rest = {NULL, 0};
+    bool help = false;
+    enum tg_rc rc = tg_opt_parse(&memory_cmd, argc, argv, &a, &rest, &help, err);
+
+    if (rc == TG_OK && help)
+        tg_opt_help(PROG, &memory_cmd);
+    else if (rc == TG_OK)
+        rc = memory_run(&a, err);
+    if (rc != TG_OK)
+        (void)fprintf(stderr, PROG " --verify-memory: %s\n", err->msg);
+    tg_opt_done(&memory_cmd, &a, &rest);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     struct tg_err err = TG_ERR_INIT;
 
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
         return tg_rc_exit(worker_verb(argc - 2, argv + 2, &err));
+    if (argc > 1 && strcmp(argv[1], "--verify-memory") == 0)
+        return tg_rc_exit(memory_verb(argc - 1, argv + 1, &err));
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         (void)printf(PROG " %s\n", TG_VERSION);
         return 0;

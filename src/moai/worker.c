@@ -298,7 +298,7 @@ static enum tg_rc make_native(struct worker *w, struct tg_err *err)
 }
 
 /* Libraries read configuration, time zone and randomness sources on first use: let that be now. */
-static enum tg_rc warm_up(struct tg_err *err)
+enum tg_rc tg_worker_warm_up(struct tg_err *err)
 {
     enum tg_control_command c = TG_CONTROL_COMMANDS;
     uint8_t hash[TG_SHA256_LEN];
@@ -316,7 +316,7 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
     unsigned threads = w->o->threads != 0 ? w->o->threads : tg_thread_cpus();
 
     tg_net_wipe_freed();
-    TG_TRY(warm_up(err));
+    TG_TRY(tg_worker_warm_up(err));
     TG_TRY(tg_loop_new(&w->loop, err));
     TG_TRY(make_server(w, err));
     TG_TRY(make_native(w, err));

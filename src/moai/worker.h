@@ -24,6 +24,10 @@ struct tg_worker_opts {
  * err. */
 TG_RC tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err);
 
+/* What libraries read on their first use (configuration, time zone, randomness), so that they need
+ * not inside the sandbox. */
+TG_RC tg_worker_warm_up(struct tg_err *err);
+
 /* `--make-key`: a hybrid KEM pair, owned by whoever runs this (by `user`, if not NULL).
  * dir NULL (the agent's way): kem.priv (0600) in the current folder, made unless it is there; the
  * public half as PEM to stdout. With dir, for people: a fresh dir/kem.priv and dir/kem.pub; dir is

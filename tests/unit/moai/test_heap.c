@@ -1,5 +1,6 @@
 /* The heap of the worker: this program is linked with it as the worker is, so that every allocation
  * here, the C library's own included, is one of it. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <stdint.h>
@@ -196,6 +197,42 @@ static void small_blocks_grow_it(void **state)
     free(v);
 }
 
+/* mimalloc's own ways in would neither know large blocks nor wipe: nobody may find them first. */
+static void no_call_goes_past_it(void **state)
+{
+    static const char *const names[] = {"malloc",
+                                        "free",
+                                        "realloc",
+                                        "_Znwm",
+                                        "_ZnwmRKSt9nothrow_t",
+                                        "_ZnwmSt11align_val_t",
+                                        "_Znam",
+                                        "_ZdlPv",
+                                        "_ZdlPvm",
+                                        "_ZdaPv",
+                                        "_ZdlPvSt11align_val_t",
+                                        "_ZdlPvmSt11align_val_t",
+                                        "reallocarray",
+                                        "strdup",
+                                        "strndup",
+                                        "posix_memalign",
+                                        "aligned_alloc",
+                                        "malloc_usable_size"};
+
+    (void)state;
+    if (!tg_protect_heap())
+        skip();
+    for (size_t i = 0; i < TG_ARRAY_LEN(names); i++) {
+        void *at = dlsym(RTLD_DEFAULT, names[i]);
+        Dl_info info = {0};
+
+        assert_non_null(at);
+        assert_true(dladdr(at, &info) != 0);
+        if (strstr(info.dli_fname, "mimalloc") != NULL)
+            fail_msg("%s is mimalloc's", names[i]);
+    }
+}
+
 static void the_level_is_said(void **state)
 {
     enum tg_level level = TG_LEVEL_NONE;
@@ -221,6 +258,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(threads_share_it),
         cmocka_unit_test(small_blocks_grow_it),
+        cmocka_unit_test(no_call_goes_past_it),
         cmocka_unit_test(the_level_is_said),
     };
 

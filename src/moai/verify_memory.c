@@ -1,0 +1,409 @@
+#include "moai/verify_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/secret.h"
+#include "base/thread.h"
+#include "crypto/keyfile.h"
+#include "moai/load.h"
+#include "moai/protect.h"
+#include "moai/sandbox.h"
+#include "moai/scan.h"
+#include "moai/worker.h"
+#include "tensor/oip.h"
+#include "tgsp/package.h"
+#include "tgsp/rollback.h"
+#include "tgsp/trust.h"
+
+/* Everything is opened before the sandbox; each reader gets descriptors of its own. */
+struct inputs {
+    int package, trust, key, rollback;
+};
+
+enum { PLANT, LOAD, LOAD_NEXT, INPUTS };
+
+enum stage { BEFORE, CONTROL, LOADED, RUNNING, SWAPPED, UNLOADED, STAGES };
+
+/* What must be so inside the region: for weights outside, only the control is to be found. */
+enum inside { NOTHING, SOMETHING, WHATEVER };
+
+static const struct {
+    const char *name;
+    enum inside inside;
+    bool control;
+} stages[STAGES] = {
+    [BEFORE] = {"before loading",             NOTHING,   false},
+    [CONTROL] = {"control: one piece planted", NOTHING,   true },
+    [LOADED] = {"loaded",                     SOMETHING, false},
+    [RUNNING] = {"during inference",           SOMETHING, false},
+    [SWAPPED] = {"after the swap to the next", WHATEVER,  false},
+    [UNLOADED] = {"after unloading",            NOTHING,   false},
+};
+
+struct verify {
+    const struct tg_verify_memory_opts *o;
+    struct inputs in[INPUTS];
+    int maps;
+    unsigned threads;
+    struct tg_ort *ort;
+    struct tg_scan *scan;
+    struct tg_model *model;
+    uint8_t *control; /* a page outside the region */
+    bool wrong;       /* something was found where it must not be */
+    bool first;       /* no stage was printed yet */
+    enum tg_rc rc;
+    struct tg_err *err;
+};
+
+/* ---- before the sandbox ---- */
+
+static enum tg_rc open_one(const char *path, int *out, struct tg_err *err)
+{
+    *out = open(path, O_RDONLY | O_CLOEXEC);
+    if (*out < 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "%s", path);
+    return TG_OK;
+}
+
+/* An empty record: nothing was ever healthy here. */
+static enum tg_rc open_record(int *out, struct tg_err *err)
+{
+    TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_ROLLBACK_MAX);
+
+    TG_TRY(tg_rollback_new(&record));
+    TG_TRY(tg_rollback_encode(record, &text, err));
+    *out = memfd_create("rollback", MFD_CLOEXEC);
+    if (*out < 0 || write(*out, text.data, text.n) != (ssize_t)text.n ||
+        lseek(*out, 0, SEEK_SET) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_IO, "rollback record");
+    return TG_OK;
+}
+
+static enum tg_rc open_all(struct verify *v, struct tg_err *err)
+{
+    const struct tg_verify_memory_opts *o = v->o;
+
+    for (size_t i = 0; i < INPUTS; i++) {
+        const char *package = i == LOAD_NEXT && o->next != NULL ? o->next : o->package;
+
+        TG_TRY(open_one(package, &v->in[i].package, err));
+        TG_TRY(open_one(o->trust, &v->in[i].trust, err));
+        TG_TRY(open_one(o->key, &v->in[i].key, err));
+        TG_TRY(open_record(&v->in[i].rollback, err));
+    }
+    return open_one("/proc/self/maps", &v->maps, err);
+}
+
+static enum tg_rc prepare(struct verify *v, struct tg_err *err)
+{
+    TG_TRY(tg_worker_warm_up(err));
+    TG_TRY(tg_ort_new(v->threads, &v->ort, err));
+    TG_TRY(tg_scan_new(&v->scan, err));
+    v->control = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (v->control == MAP_FAILED) {
+        v->control = NULL;
+        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't map a page");
+    }
+    if (setvbuf(stdout, NULL, _IOLBF, 0) != 0 || printf("%s", v->o->json ? "[" : "") < 0)
+        return TG_FAIL(err, TG_E_IO, "can't write");
+    return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
+}
+
+/* ---- what to look for ---- */
+
+static enum tg_rc decrypt(struct tg_tgsp *p, const struct verify *v, struct tg_secret **out,
+                          struct tg_err *err)
+{
+    const struct tg_tgsp_run run = {.threads = v->threads};
+    uint64_t n = tg_tgsp_header_get(p)->payload_plain_len;
+
+    if (n == 0 || n > SIZE_MAX / 2)
+        return TG_FAIL(err, TG_E_LIMIT, "a payload of %" PRIu64 " bytes", n);
+    TG_TRY(tg_secret_new((size_t)n, out, err));
+    return tg_tgsp_read_all(p, tg_secret_data(*out), &run, err);
+}
+
+static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err *err)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
+    TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;
+    TG_AUTO(tg_kem_sk_freep) struct tg_kem_sk *sk = NULL;
+    TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
+    TG_AUTO(tg_secret_freep) struct tg_secret *plain = NULL;
+    TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
+    struct tg_tgsp_policy policy = {.check_time = true,
+                                    .now = tg_clock_now(),
+                                    .fleet = v->o->fleet,
+                                    .agent_version = TG_VERSION};
+    struct tg_src src;
+
+    TG_TRY(tg_fd_read_all(in->trust, "trust store", &text, err));
+    TG_TRY(tg_trust_load(tg_buf_view(&text), "trust store", &trust, err));
+    TG_TRY(tg_src_fd(&src, in->package, "package", err));
+    TG_TRY(tg_tgsp_open(&src, &p, err));
+    TG_TRY(tg_tgsp_verify(p, trust, err));
+    TG_TRY(tg_rollback_new(&record));
+    policy.record = record;
+    policy.trust = trust;
+    TG_TRY(tg_tgsp_admit(p, &policy, err));
+    TG_TRY(tg_kem_sk_load_fd(in->key, "KEM key", TG_BYTES_NONE, &sk, err));
+    TG_TRY(tg_tgsp_unwrap(p, sk, err));
+    TG_TRY(decrypt(p, v, &plain, err));
+    return tg_scan_plant(v->scan, tg_bytes_make(tg_secret_data(plain), tg_secret_size(plain)), err);
+}
+
+/* ---- stages ---- */
+
+static bool as_it_must_be(enum stage stage, const struct tg_scan_found *inside,
+                          const struct tg_scan_found *outside)
+{
+    bool found = inside->pages > 0 || inside->clusters > 0;
+
+    /* two versions may have weights in common */
+    if (stages[stage].inside != WHATEVER && found != (stages[stage].inside == SOMETHING))
+        return false;
+    if (stages[stage].control)
+        return outside->pages == 1 && outside->clusters == 1;
+    return outside->pages == 0 && outside->clusters == 0;
+}
+
+static void show(struct verify *v, enum stage stage, const struct tg_scan_found *in,
+                 const struct tg_scan_found *out, bool good)
+{
+    double copies = (double)in->words / (double)(tg_scan_clusters(v->scan) * TG_SCAN_WORDS);
+
+    if (v->o->json)
+        (void)printf("%s{\"stage\":\"%s\",\"ok\":%s,\"level\":\"%s\",\"clusters\":%zu,"
+                     "\"inside\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
+                     ",\"clusters\":%" PRIu64 ",\"copies\":%.2f},"
+                     "\"outside\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
+                     ",\"clusters\":%" PRIu64 "}}",
+                     v->first ? "" : ",", stages[stage].name, good ? "true" : "false",
+                     tg_level_name(tg_region_level()), tg_scan_clusters(v->scan), in->searched,
+                     in->pages, in->clusters, copies, out->searched, out->pages, out->clusters);
+    else
+        (void)printf("%-28s outside: %" PRIu64 " found in %" PRIu64 " MiB   inside: %" PRIu64
+                     " of %zu places in %" PRIu64 " MiB (%.2f copies)   %s\n",
+                     stages[stage].name, out->clusters > out->pages ? out->clusters : out->pages,
+                     out->searched >> 20, in->clusters, tg_scan_clusters(v->scan),
+                     in->searched >> 20, copies, good ? "ok" : "WRONG");
+    v->first = false;
+}
+
+static enum tg_rc search(struct verify *v, enum stage stage, struct tg_err *err)
+{
+    struct tg_scan_found in, out;
+    bool good;
+
+    tg_scan_begin(v->scan);
+    TG_TRY(tg_scan_process(v->scan, v->maps, !stages[stage].control, err));
+    tg_scan_result(v->scan, true, &in);
+    tg_scan_result(v->scan, false, &out);
+    good = as_it_must_be(stage, &in, &out);
+    v->wrong = v->wrong || !good;
+    show(v, stage, &in, &out, good);
+    return TG_OK;
+}
+
+/* The search must find what is there. */
+static enum tg_rc search_control(struct verify *v, struct tg_err *err)
+{
+    enum tg_rc rc;
+
+    tg_scan_control(v->scan, 0, v->control + 13);
+    rc = search(v, CONTROL, err);
+    tg_wipe(v->control, 4096);
+    return rc;
+}
+
+static enum tg_rc load(struct verify *v, const struct inputs *in, struct tg_model **out,
+                       struct tg_err *err)
+{
+    const struct tg_load_opts opts = {
+        .package = in->package,
+        .trust = in->trust,
+        .key = in->key,
+        .rollback = in->rollback,
+        .grant = -1,
+        .deployment = -1,
+        .fleet = v->o->fleet,
+        .device_id = v->o->device_id,
+        .now = tg_clock_now(),
+        .threads = v->threads,
+        .ort = v->ort,
+    };
+
+    return tg_model_load(&opts, out, err);
+}
+
+/* ---- inference meanwhile ---- */
+
+struct runner {
+    const struct tg_model *model;
+    _Atomic bool stop;
+    _Atomic uint64_t runs;
+    enum tg_rc rc;
+    struct tg_err err;
+};
+
+/* Zeros in the smallest shape that the model takes. */
+static enum tg_rc zeros(const struct tg_ports *ports, struct tg_oip *in, struct tg_err *err)
+{
+    for (size_t i = 0; i < ports->n; i++) {
+        struct tg_oip_tensor *t = &in->tensors[in->n++];
+        size_t count = 0;
+
+        memcpy(t->name, ports->v[i].name, strlen(ports->v[i].name) + 1);
+        t->dtype = ports->v[i].dtype;
+        t->shape = ports->v[i].shape;
+        if (t->dtype == TG_DT_BYTES)
+            return TG_FAIL(err, TG_E_UNSUPPORTED, "input '%s' takes strings", t->name);
+        for (size_t d = 0; d < t->shape.n; d++)
+            if (t->shape.d[d] < 0)
+                t->shape.d[d] = 1;
+        TG_TRY(tg_shape_count(&t->shape, TG_OIP_DATA_MAX / 8, &count));
+        t->owned = tg_calloc(count + 1, tg_dtype_size(t->dtype));
+        if (t->owned == NULL)
+            return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+        t->data = tg_bytes_make(t->owned, count * tg_dtype_size(t->dtype));
+    }
+    return TG_OK;
+}
+
+static enum tg_rc run_once(struct runner *r)
+{
+    TG_AUTO(tg_oip_freep) struct tg_oip *in = tg_oip_new(TG_OIP_REQUEST);
+    TG_AUTO(tg_oip_freep) struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
+
+    if (in == NULL || out == NULL)
+        return TG_FAIL(&r->err, TG_E_NOMEM, "out of memory");
+    TG_TRY(zeros(tg_session_inputs(r->model->session), in, &r->err));
+    return tg_session_run(r->model->session, in, out, NULL, &r->err);
+}
+
+static void run_on(void *arg)
+{
+    struct runner *r = arg;
+
+    do {
+        r->rc = run_once(r);
+        atomic_fetch_add(&r->runs, 1);
+    } while (r->rc == TG_OK && !atomic_load(&r->stop));
+}
+
+static enum tg_rc search_while_running(struct verify *v, struct tg_err *err)
+{
+    struct runner r = {.model = v->model, .err = TG_ERR_INIT};
+    struct tg_thread *t = NULL;
+    enum tg_rc rc;
+
+    TG_TRY(tg_thread_start(run_on, &r, TG_THREAD_STACK_LARGE, &t, err));
+    while (atomic_load(&r.runs) == 0)
+        (void)usleep(1000);
+    rc = search(v, RUNNING, err);
+    atomic_store(&r.stop, true);
+    tg_thread_join(t);
+    if (rc == TG_OK && r.rc != TG_OK)
+        rc = TG_FAIL(err, r.rc, "inference: %s", r.err.msg);
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+static enum tg_rc swap(struct verify *v, struct tg_err *err)
+{
+    struct tg_model *next = NULL;
+
+    TG_TRY(load(v, &v->in[LOAD_NEXT], &next, err));
+    tg_model_free(v->model);
+    v->model = next;
+    return search(v, SWAPPED, err);
+}
+
+static enum tg_rc life(struct verify *v, struct tg_err *err)
+{
+    TG_TRY(prepare(v, err));
+    TG_TRY(plant(v, &v->in[PLANT], err));
+    TG_TRY(search(v, BEFORE, err));
+    TG_TRY(search_control(v, err));
+    TG_TRY(load(v, &v->in[LOAD], &v->model, err));
+    TG_TRY(search(v, LOADED, err));
+    TG_TRY(search_while_running(v, err));
+    return swap(v, err);
+}
+
+/* A worker that unloads its model ends. What its threads keep for themselves (packing buffers of
+ * the matrix routines, stacks) goes with them: so they end, and another one searches. */
+static void life_thread(void *arg)
+{
+    struct verify *v = arg;
+
+    v->rc = life(v, v->err);
+    tg_model_free(v->model);
+    tg_ort_free(v->ort);
+}
+
+static void last_thread(void *arg)
+{
+    struct verify *v = arg;
+
+    v->rc = search(v, UNLOADED, v->err);
+    if (v->rc == TG_OK && v->wrong)
+        v->rc = TG_FAIL(v->err, TG_E_STATE, "weights were found where none may be");
+}
+
+static enum tg_rc run_threads(struct verify *v, struct tg_err *err)
+{
+    struct tg_thread *t = NULL;
+
+    TG_TRY(tg_thread_start(life_thread, v, TG_THREAD_STACK_LARGE, &t, err));
+    tg_thread_join(t);
+    TG_TRY(v->rc);
+    TG_TRY(tg_thread_start(last_thread, v, TG_THREAD_STACK_LARGE, &t, err));
+    tg_thread_join(t);
+    return v->rc;
+}
+
+static void close_all(struct verify *v)
+{
+    for (size_t i = 0; i < INPUTS; i++) {
+        tg_fd_close(v->in[i].package);
+        tg_fd_close(v->in[i].trust);
+        tg_fd_close(v->in[i].key);
+        tg_fd_close(v->in[i].rollback);
+    }
+    tg_fd_close(v->maps);
+}
+
+enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_err *err)
+{
+    struct verify v = {.o = opts, .maps = -1, .first = true, .err = err};
+    enum tg_rc rc;
+
+    for (size_t i = 0; i < INPUTS; i++)
+        v.in[i] = (struct inputs){-1, -1, -1, -1};
+    v.threads = opts->threads != 0 ? opts->threads : tg_thread_cpus();
+    rc = open_all(&v, err);
+    if (rc == TG_OK)
+        rc = tg_sandbox_begin(err);
+    if (rc == TG_OK)
+        rc = tg_protect_require(opts->protection, err);
+    if (rc == TG_OK)
+        rc = run_threads(&v, err);
+    (void)printf("%s", opts->json && rc != TG_E_IO ? "]\n" : "");
+    tg_scan_free(v.scan);
+    close_all(&v);
+    return rc;
+}

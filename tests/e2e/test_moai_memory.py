@@ -1,0 +1,216 @@
+"""Where a model's weights are: searched by the worker in itself, and by root from outside.
+
+Levels: "locked" is the default; "secret" needs memfd_secret in the kernel and is skipped, saying so, where it is not there.
+"""
+import ctypes
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import programs
+from moai_launcher import EXAMPLE, MODEL, Listener, Worker, heldout, json_request, kit
+from test_moai_protect import PLAIN_BUILD, ROOT_ONLY, mappings, status
+
+MOAI = programs.path("tensorguard-moai")
+
+
+def secret_here():
+    """Can this user have memory of memfd_secret (system call 447) beyond its limit on locked memory?"""
+    fd = ctypes.CDLL(None, use_errno=True).syscall(447, 0)
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0 and programs.protection() == "locked"
+
+
+LEVELS = ["any"] if programs.protection() == "any" else [
+    "locked", pytest.param("secret", marks=pytest.mark.skipif(not secret_here(), reason="no memfd_secret: secretmem.enable=1"))]
+SECRET = pytest.mark.skipif(not secret_here(), reason="no memfd_secret (secretmem.enable=1) or no right to lock memory")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    d = tmp_path_factory.mktemp("memory")
+    kit("keys", "--dir", d)
+    kit("rollback", "--out", d / "empty.rollback")
+    for v in ("v1", "v2"):
+        kit("package", "--dir", d, "--input", EXAMPLE / f"model_{v}", "--out", d / f"{v}.tgsp", "--model", MODEL)
+    return d
+
+
+def needles(version):
+    """Pieces of the model, 24 bytes of weights each, none of which is like filler."""
+    data = (EXAMPLE / f"model_{version}" / "model.onnx").read_bytes()
+    dice, out = random.Random(11), []
+    while len(out) < 96:
+        at = dice.randrange(len(data) - 24)
+        piece = data[at:at + 24]
+        if len(set(piece)) > 16:
+            out.append(piece)
+    return out
+
+
+def searched(pid, pieces):
+    """[(mapping, number of pieces)] where any is found, over all that root can read; and the bytes read."""
+    found, size = [], 0
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+        for m in mappings(pid):
+            if "r" not in m.mode or m.path.startswith("[v"):
+                continue
+            try:
+                data = os.pread(mem.fileno(), m.end - m.start, m.start)
+            except OSError:
+                continue
+            size += len(data)
+            n = sum(piece in data for piece in pieces)
+            if n:
+                found.append((m, n))
+    return found, size
+
+
+def is_region(m):
+    return {"dd", "wf"} <= set(m.flags)
+
+
+@PLAIN_BUILD
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_worker_finds_weights_in_the_region_only(folder, level):
+    done = subprocess.run([MOAI, "--verify-memory", "--package", folder / "v1.tgsp", "--next", folder / "v2.tgsp", "--trust",
+                           folder / "store.tgtrust", "--key", folder / "device.priv", "--fleet", "F", "--device-id", "D",
+                           "--protection", level, "--threads", "3", "--json"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = {s["stage"]: s for s in json.loads(done.stdout)}
+    assert len(stages) == 6 and all(s["ok"] for s in stages.values())
+    for name, s in stages.items():
+        assert s["level"] == {"any": "none"}.get(level, level)
+        assert s["outside"]["pages"] == (1 if name.startswith("control") else 0), name
+        assert s["outside"]["searched"] > 20 << 20 and s["clusters"] >= 8
+    for name in ("loaded", "during inference"):
+        assert stages[name]["inside"]["clusters"] >= stages[name]["clusters"] * 0.5
+    for name in ("before loading", "after the swap to the next", "after unloading"):
+        assert stages[name]["inside"]["clusters"] == 0, name
+
+
+@PLAIN_BUILD
+def test_the_search_says_what_is_missing(folder):
+    done = subprocess.run([MOAI, "--verify-memory", "--package", folder / "none.tgsp", "--trust", folder / "store.tgtrust", "--key",
+                           folder / "device.priv"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 10 or "none.tgsp" in done.stderr
+    assert subprocess.run([MOAI, "--verify-memory"], capture_output=True, timeout=60).returncode == 2
+
+
+@pytest.fixture(params=LEVELS)
+def worker(request, folder, tmp_path):
+    listener = Listener(tmp_path)
+    w = Worker(folder, folder / "v1.tgsp", listener, protection=request.param)
+    w.level = request.param
+    w.serve()
+    yield w
+    w.stop()
+    listener.close()
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_root_finds_weights_in_the_region_only(worker):
+    pieces = needles("v1")
+    shape, images, _ = heldout()
+    for _ in range(3):  # between and after predictions
+        found, size = searched(worker.pid, pieces)
+        assert size > 20 << 20
+        assert not [(m.path, n) for m, n in found if not is_region(m)]
+        # the search works: at level locked root sees them, at level secret not even root does
+        assert bool(found) == (worker.level != "secret")
+        assert worker.infer(json_request(shape, images[:2]))[0] == 200
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_after_a_swap_the_new_worker_holds_nothing_of_the_old(worker, folder):
+    w = Worker(folder, folder / "v2.tgsp", worker.listener, protection=worker.level)
+    w.serve()
+    worker.tell("drain")
+    assert worker.receive()["event"] in ("serving", "drained")
+    only_old = [p for p in needles("v1") if p not in (EXAMPLE / "model_v2" / "model.onnx").read_bytes()]
+    assert len(only_old) > 48
+    assert searched(w.pid, only_old)[0] == []
+    assert not [m.path for m, _ in searched(w.pid, needles("v2"))[0] if not is_region(m)]
+    w.stop()
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_no_descriptor_and_no_swap_holds_weights(worker):
+    pieces = needles("v1")
+    for fd in pathlib.Path(f"/proc/{worker.pid}/fd").iterdir():
+        target = os.readlink(fd)
+        if target.startswith(("socket:", "anon_inode:", "pipe:", "/dev/")):
+            continue
+        data = fd.read_bytes()
+        assert not [p for p in pieces if p in data], target
+    assert status(worker.pid)["VmSwap"].split()[0] == "0"
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+@pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not here")
+def test_a_core_taken_by_root_holds_no_weights(worker, tmp_path):
+    core = tmp_path / "core"
+    done = subprocess.run(["gdb", "-nx", "-batch", "-p", str(worker.pid), "-ex", f"generate-core-file {core}", "-ex", "detach"],
+                          capture_output=True, text=True, timeout=300)
+    assert core.exists(), done.stderr
+    data = core.read_bytes()
+    core.unlink()
+    assert b"tensorguard-moai" in data and not [p for p in needles("v1") if p in data]
+
+
+def region_addresses(pid):
+    """The first bytes of writable or sealed mappings of secret memory."""
+    return [m.start for m in mappings(pid) if "secretmem" in m.path and "r" in m.mode]
+
+
+class IoVec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+
+
+def vm_read(pid, address, n):
+    """process_vm_readv; -1 when the kernel refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(n)
+    here, there = IoVec(ctypes.cast(buffer, ctypes.c_void_p), n), IoVec(address, n)
+    libc.process_vm_readv.restype = ctypes.c_ssize_t
+    return libc.process_vm_readv(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+@SECRET
+def test_secret_memory_cannot_be_read_even_by_root(folder, tmp_path):
+    listener = Listener(tmp_path)
+    w = Worker(folder, folder / "v1.tgsp", listener, protection="secret")
+    assert w.healthy()["protection"] == "secret"
+    w.tell("serve")
+    addresses = region_addresses(w.pid)
+    assert len(addresses) >= 8
+    ordinary = next(m.start for m in mappings(w.pid) if m.path.endswith("tensorguard-moai") and m.mode == "r--p")
+    assert vm_read(w.pid, ordinary, 64) == 64  # the way of reading works
+    with open(f"/proc/{w.pid}/mem", "rb", buffering=0) as mem:
+        assert len(os.pread(mem.fileno(), 64, ordinary)) == 64
+        for a in addresses:
+            assert vm_read(w.pid, a, 64) == -1
+            with pytest.raises(OSError):
+                os.pread(mem.fileno(), 64, a)
+    if shutil.which("gdb"):
+        done = subprocess.run(["gdb", "-nx", "-batch", "-p", str(w.pid), "-ex", f"x/8xb {ordinary}", "-ex", f"x/8xb {addresses[0]}",
+                               "-ex", f"x/8xb {addresses[-1]}"], capture_output=True, text=True, timeout=120)
+        assert re.search(rf"{ordinary:#x}.*0x7f", done.stdout), done.stdout + done.stderr
+        assert (done.stdout + done.stderr).count("Cannot access memory") == 2 or "Cannot access memory" in done.stderr
+    text = w.ask("GET", "/metrics")[2].decode()
+    assert re.search(r"\ntensorguard_memory_protection\{.*\} 2\n", text)
+    w.stop()
+    listener.close()

@@ -260,6 +260,7 @@ static enum tg_rc load_session(const struct work *w, struct tg_model *m, struct 
     TG_TRY(tg_model_pick(manifest, &file, err));
     beside.model = file->path;
     spec.model = tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size);
+    TG_TRY(tg_named_load(&files, &spec, &m->named, err));
     TG_TRY(tg_session_open(w->o->ort, &spec, &m->session, err));
     TG_TRY(tell(w, TG_LOAD_CHECKING, err));
     return tg_golden_check(m->session, &files, &m->golden_cases, err);
@@ -301,6 +302,7 @@ void tg_model_free(struct tg_model *m)
     if (m == NULL)
         return;
     tg_session_free(m->session);
+    tg_named_done(&m->named);
     tg_secret_free(m->region);
     tg_free(m);
 }

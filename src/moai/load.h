@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "moai/named.h"
 #include "moai/session.h"
 #include "tgsp/format.h"
 
@@ -30,6 +31,7 @@ struct tg_load_opts {
 struct tg_model {
     struct tg_secret *region;
     struct tg_session *session;
+    struct tg_named named; /* what the session takes by name */
     char name[TG_TGSP_NAME_MAX + 1];
     char version[TG_TGSP_VERSION_MAX + 1];
     uint64_t sequence, floor;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "moai/onnx.h"
 #include "moai/session_internal.h"
+#include "tensor/onnx.h"
 
 #define NAME_MAX_LEN 1024
 #define TYPE_STRING 8

@@ -1,7 +1,7 @@
 /* The walk over a model's protobuf that finds initializers and data in other files. */
 #include <stdint.h>
 
-#include "moai/onnx.h"
+#include "tensor/onnx.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

@@ -25,7 +25,7 @@
 
 struct args {
     const char *dir, *input, *out, *package, *signer, *recipient, *model, *version, *fleet, *device;
-    const char *model_file, *format;
+    const char *model_file, *weights_file, *format;
     uint64_t sequence, floor, lifetime, age, chunk;
     bool allow_rollback;
 };
@@ -51,6 +51,7 @@ static const struct tg_opt opts[] = {
     STR("fleet", fleet),
     STR("device", device),
     STR("model-file", model_file),
+    STR("weights-file", weights_file),
     STR("format", format),
     U64("sequence", sequence),
     U64("floor", floor),
@@ -138,7 +139,8 @@ static enum tg_rc do_package(const struct args *a, struct tg_err *err)
     TG_AUTO(tg_tgsp_inputs_freep) struct tg_tgsp_inputs *in = NULL;
     TG_AUTO(tg_sign_sk_freep) struct tg_sign_sk *signer = NULL;
     TG_AUTO(tg_kem_pk_freep) struct tg_kem_pk *pk = NULL;
-    struct tg_jpair named = {"model_file", a->model_file};
+    struct tg_jpair named[2]; /* in order */
+    size_t n_named = 0;
     int64_t made = tg_clock_now() - (int64_t)a->age;
     struct tg_tgsp_build b = {.aead = TG_AEAD_CHACHA20_POLY1305,
                               .created_at = made,
@@ -160,7 +162,10 @@ static enum tg_rc do_package(const struct args *a, struct tg_err *err)
                                      .floor = a->floor,
                                      .format = format_of(a->format)};
     if (a->model_file != NULL)
-        b.model.metadata = (struct tg_jlist){&named, 1};
+        named[n_named++] = (struct tg_jpair){"model_file", a->model_file};
+    if (a->weights_file != NULL)
+        named[n_named++] = (struct tg_jpair){"weights_file", a->weights_file};
+    b.model.metadata = (struct tg_jlist){named, n_named};
     if (a->fleet != NULL)
         b.constraints.fleets = (struct tg_jlist){(void *)(uintptr_t)&a->fleet, 1};
     b.validity.has_not_after = a->lifetime != 0;

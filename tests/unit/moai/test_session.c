@@ -6,11 +6,11 @@
 #include "../tg_cmocka.h"
 #include "base/file.h"
 #include "moai/golden.h"
-#include "moai/onnx.h"
 #include "moai/session.h"
 #include "onnx_make.h"
 #include "tensor/half.h"
 #include "tensor/npy.h"
+#include "tensor/onnx.h"
 
 static struct tg_err err;
 static struct tg_ort *ort;

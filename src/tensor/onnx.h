@@ -1,7 +1,7 @@
-/* What the worker looks for in an ONNX file before ONNX Runtime sees it. Pure; a walk over protobuf
- * wire bytes (onnx.proto3), bounded and without recursion. */
-#ifndef TG_MOAI_ONNX_H
-#define TG_MOAI_ONNX_H
+/* What is looked for in an ONNX file before ONNX Runtime sees it, and before it is packed. Pure; a
+ * walk over protobuf wire bytes (onnx.proto3), bounded and without recursion. */
+#ifndef TG_TENSOR_ONNX_H
+#define TG_TENSOR_ONNX_H
 
 #include <stdbool.h>
 
@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "tensor/tensor.h"
+#include "tensor/weights.h"
 
 #define TG_ONNX_INITIALIZERS_MAX 100000
 #define TG_ONNX_USES_MAX 1000000
@@ -43,6 +44,19 @@ void tg_onnx_done(struct tg_onnx *o);
 const struct tg_onnx_init *tg_onnx_find(const struct tg_onnx *o, struct tg_bytes name);
 /* Is it an input of any node? */
 bool tg_onnx_uses(const struct tg_onnx *o, struct tg_bytes name);
+
+/* Does this initializer take its data by name? So says external data that names a file ending in
+ * .safetensors, .pt or .pth and gives neither an offset nor a length. */
+bool tg_onnx_by_name(const struct tg_onnx_init *t);
+/* The one file that such initializers name; empty when there are none.
+ * @retval TG_E_UNSUPPORTED they name several */
+TG_RC tg_onnx_named_file(const struct tg_onnx *o, struct tg_bytes *location, struct tg_err *err);
+/* Every initializer that takes its data by name is among w; and what is there under the name of an
+ * external initializer, or of an input that nothing gives, is of a type that ONNX has, and of the
+ * declared type and shape. `what` names the file in err.
+ * @retval TG_E_FORMAT  @retval TG_E_NOTFOUND  @retval TG_E_UNSUPPORTED */
+TG_RC tg_onnx_check_named(const struct tg_onnx *o, const struct tg_weights *w, const char *what,
+                          struct tg_err *err);
 
 /* Bytes of one element; 0 for strings and what this build does not know. */
 size_t tg_onnx_type_size(uint32_t type);

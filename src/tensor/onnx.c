@@ -1,4 +1,4 @@
-#include "moai/onnx.h"
+#include "tensor/onnx.h"
 
 #include <stdlib.h>
 #include <string.h>

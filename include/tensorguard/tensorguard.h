@@ -209,11 +209,21 @@ TG_CHECKED enum tg_status tg_model_open_file(struct tg_model *m, const char *pat
 /* The same as a stream for reading; fclose it. */
 TG_CHECKED enum tg_status tg_model_fopen(struct tg_model *m, const char *path, FILE **out,
                                          struct tg_error *err);
-/* One tensor of a safetensors file: a descriptor on its bytes alone. *tensor (may be NULL) gets its
- * type and shape; its name is NULL.
- * @retval TG_STATUS_UNSUPPORTED the file is no safetensors file */
+/* One tensor as a file of weights describes it. */
+struct tg_weight_info {
+    char type[16]; /* as safetensors names it: "F32", "BF16", "I64" */
+    size_t n_dims;
+    int64_t dims[TG_TENSOR_DIMS_MAX];
+    uint64_t bytes;
+};
+
+/* One tensor of a safetensors file or a PyTorch archive: a descriptor on its packed little-endian
+ * bytes alone. info may be NULL.
+ * @retval TG_STATUS_FORMAT      the file is no file of weights
+ * @retval TG_STATUS_UNSUPPORTED the tensor is not packed in it: take the file */
 TG_CHECKED enum tg_status tg_model_open_tensor(struct tg_model *m, const char *path,
-                                               const char *name, int *fd, struct tg_tensor *tensor,
+                                               const char *name, int *fd,
+                                               struct tg_weight_info *info,
                                                struct tg_error *err);
 
 #ifdef __cplusplus

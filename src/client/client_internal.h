@@ -47,7 +47,7 @@ struct tg_model {
     struct tg_native_ring room;   /* what is asked of every worker */
     struct tg_tensor tensors[2 * TG_NATIVE_PORTS_MAX];
     struct tg_call calls[2 * TG_NATIVE_SLOTS_MAX]; /* some may lie in an older link */
-    union tg_native_msg msg;
+    union tg_native_msg msg, request;
 };
 
 /* error.c: from ours to the caller's words; returns the status. */

@@ -39,6 +39,13 @@ static const struct tg_jfield healthy_fields[] = {
     TG_J_U64(struct tg_control_healthy, golden_cases, 0, TG_JSON_INT_MAX, TG_J_REQ),
     TG_J_STR(struct tg_control_healthy, protection, 1, 16, TG_J_REQ),
 };
+static const struct tg_jfield handover_fields[] = {
+    TG_J_STR(struct tg_control_handover, event, 1, 32, TG_J_REQ),
+    TG_J_STR(struct tg_control_handover, file, 1, 1024, TG_J_REQ),
+    TG_J_STR(struct tg_control_handover, tensor, 1, 256, TG_J_SKIP0),
+    TG_J_U64(struct tg_control_handover, size, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_U64(struct tg_control_handover, uid, 0, UINT32_MAX, TG_J_REQ),
+};
 static const struct tg_jfield failed_fields[] = {
     TG_J_STR(struct failed_msg, event, 1, 32, TG_J_REQ),
     TG_J_STR(struct failed_msg, code, 1, 32, TG_J_REQ),
@@ -55,6 +62,8 @@ static const struct tg_jschema state_schema =
     TG_J_SCHEMA(struct state_msg, state_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema healthy_schema =
     TG_J_SCHEMA(struct tg_control_healthy, healthy_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema handover_schema =
+    TG_J_SCHEMA(struct tg_control_handover, handover_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema failed_schema =
     TG_J_SCHEMA(struct failed_msg, failed_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema plain_schema =
@@ -76,6 +85,15 @@ enum tg_rc tg_control_encode_healthy(const struct tg_control_healthy *h, struct 
 
     m.event = "healthy";
     return tg_json_encode(&healthy_schema, &m, out, err);
+}
+
+enum tg_rc tg_control_encode_handover(const struct tg_control_handover *h, struct tg_buf *out,
+                                      struct tg_err *err)
+{
+    struct tg_control_handover m = *h;
+
+    m.event = "handover";
+    return tg_json_encode(&handover_schema, &m, out, err);
 }
 
 enum tg_rc tg_control_encode_failed(const struct tg_err *why, struct tg_buf *out,

@@ -27,7 +27,16 @@ struct tg_control_healthy {
     const char *protection; /* level in force: tg_level_name */
 };
 
+/* A hand-over, told before it happens. */
+struct tg_control_handover {
+    const char *event; /* "handover" */
+    const char *file, *tensor;
+    uint64_t size, uid;
+};
+
 /* Write a message's text (pure, for tests). */
+TG_RC tg_control_encode_handover(const struct tg_control_handover *h, struct tg_buf *out,
+                                 struct tg_err *err);
 TG_RC tg_control_encode_state(const char *state, struct tg_buf *out, struct tg_err *err);
 TG_RC tg_control_encode_healthy(const struct tg_control_healthy *h, struct tg_buf *out,
                                 struct tg_err *err);

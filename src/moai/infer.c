@@ -39,6 +39,9 @@ enum tg_rc tg_infer(const struct tg_model *m, struct tg_bytes body, const char *
 
     if (reply == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    if (m->session == NULL)
+        return TG_FAIL(err, TG_E_UNSUPPORTED,
+                       "this package is handed over to programs that run it, not run here");
     TG_TRY(split(body, header_len, &json_len, err));
     TG_TRY(tg_oip_parse(TG_OIP_REQUEST, tg_bytes_sub(body, 0, json_len),
                         tg_bytes_sub(body, json_len, body.n - json_len), &in, err));

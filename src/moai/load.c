@@ -247,6 +247,33 @@ static enum tg_rc file_beside(void *arg, struct tg_bytes location, struct tg_byt
     return tg_model_file(b->files, path, out);
 }
 
+/* A package of a format that is not run here, of which files may be handed over. */
+static bool is_held(const struct work *w)
+{
+    const struct tg_tgsp_file *file = NULL;
+    struct tg_err why = TG_ERR_INIT;
+
+    return w->o->keep_files &&
+           tg_model_pick(tg_tgsp_manifest_get(w->package), &file, &why) == TG_E_UNSUPPORTED;
+}
+
+static enum tg_rc keep_table(const struct work *w, struct tg_model *m, struct tg_err *err)
+{
+    const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
+    const struct tg_tgsp_file *v = manifest->files.items;
+
+    if (!w->o->keep_files)
+        return TG_OK;
+    m->files = tg_calloc(manifest->files.n + 1, sizeof(*m->files));
+    for (size_t i = 0; m->files != NULL && i < manifest->files.n; i++) {
+        m->files[i] = (struct tg_kept_file){tg_strdup(v[i].path), v[i].offset, v[i].size};
+        if (m->files[i].path == NULL)
+            break;
+        m->n_files++;
+    }
+    return m->n_files == manifest->files.n ? TG_OK : TG_FAIL(err, TG_E_NOMEM, "out of memory");
+}
+
 static enum tg_rc load_session(const struct work *w, struct tg_model *m, struct tg_err *err)
 {
     const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
@@ -291,7 +318,9 @@ enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
     TG_TRY(unwrap(&w, err));
     TG_TRY(tell(&w, TG_LOAD_DECRYPTING, err));
     TG_TRY(decrypt(&w, m, err));
-    TG_TRY(load_session(&w, m, err));
+    if (!is_held(&w))
+        TG_TRY(load_session(&w, m, err));
+    TG_TRY(keep_table(&w, m, err));
     m->load_ns = tg_clock_mono_ns() - start;
     *out = tg_steal(&m);
     return TG_OK;
@@ -304,5 +333,8 @@ void tg_model_free(struct tg_model *m)
     tg_session_free(m->session);
     tg_named_done(&m->named);
     tg_secret_free(m->region);
+    for (size_t i = 0; i < m->n_files; i++)
+        tg_free(m->files[i].path);
+    tg_free(m->files);
     tg_free(m);
 }

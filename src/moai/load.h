@@ -3,6 +3,7 @@
 #ifndef TG_MOAI_LOAD_H
 #define TG_MOAI_LOAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -25,13 +26,24 @@ struct tg_load_opts {
     /* Told before each step; anything but TG_OK ends the load. */
     enum tg_rc (*state)(void *arg, enum tg_load_state s, struct tg_err *err);
     void *arg;
+    /* Files may be handed over: the plaintext stays after loading, and a package that can't be run
+     * is held rather than refused. */
+    bool keep_files;
+};
+
+/* One file of the package, of which the plaintext is kept. */
+struct tg_kept_file {
+    char *path;
+    uint64_t offset, size; /* in the region */
 };
 
 /* A loaded model. The region holds the package's whole plaintext, read-only, until freed. */
 struct tg_model {
     struct tg_secret *region;
-    struct tg_session *session;
+    struct tg_session *session; /* NULL: held, not run */
     struct tg_named named; /* what the session takes by name */
+    struct tg_kept_file *files; /* with keep_files */
+    size_t n_files;
     char name[TG_TGSP_NAME_MAX + 1];
     char version[TG_TGSP_VERSION_MAX + 1];
     uint64_t sequence, floor;

@@ -24,7 +24,7 @@ const char *__asan_default_options(void)
 struct worker_args {
     uint64_t package, grant, trust, key, rollback, deployment, control, token, threads, native,
         native_spin;
-    struct tg_opt_list listen;
+    struct tg_opt_list listen, takers;
     const char *fleet, *device_id, *user, *protection, *log_level;
 };
 
@@ -53,6 +53,8 @@ static const struct tg_opt worker_opts[] = {
        "microseconds to look for the next call through shared memory before sleeping (default 0)"),
     {"listen-fd", TG_OPT_LIST, offsetof(struct worker_args, listen), true, "N",
      "descriptor of a listening socket, Unix or loopback TCP (repeatable)"},
+    {"handover-uid", TG_OPT_LIST, offsetof(struct worker_args, takers), false, "UID",
+     "a user that may be handed files of the package over the native socket (repeatable)"},
     STR("fleet", fleet, true, "NAME", "this device's fleet, as fixed at enrolment"),
     STR("device-id", device_id, true, "ID", "this device"),
     FD("threads", threads, false,
@@ -137,6 +139,22 @@ static enum tg_rc to_fd(const char *name, uint64_t n, int *out, struct tg_err *e
     return TG_OK;
 }
 
+static enum tg_rc to_takers(const struct worker_args *a, struct tg_worker_opts *o,
+                            struct tg_err *err)
+{
+    if (a->takers.n > TG_HANDOVER_USERS_MAX)
+        return TG_FAIL(err, TG_E_USAGE, "--handover-uid: at most %d", TG_HANDOVER_USERS_MAX);
+    for (; o->n_takers < a->takers.n; o->n_takers++) {
+        uint64_t uid = 0;
+
+        if (tg_parse_u64(a->takers.v[o->n_takers], UINT32_MAX - 1, &uid) != TG_OK)
+            return TG_FAIL(err, TG_E_USAGE, "--handover-uid: '%s' is no number of a user",
+                           a->takers.v[o->n_takers]);
+        o->takers[o->n_takers] = (uid_t)uid;
+    }
+    return TG_OK;
+}
+
 static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o, struct tg_err *err)
 {
     const struct {
@@ -169,6 +187,7 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
     }
     if (a->threads > 1024)
         return TG_FAIL(err, TG_E_USAGE, "--threads: at most 1024");
+    TG_TRY(to_takers(a, o, err));
     if (a->native_spin > 1000000)
         return TG_FAIL(err, TG_E_USAGE, "--native-spin-us: at most 1000000");
     o->native_spin_us = a->native_spin;

@@ -29,6 +29,7 @@ struct tg_native_server {
     int listen, notify;
     struct tg_loop_item *accept_item, *notify_item, *grace_item;
     struct tg_rings *rings;
+    struct tg_handover *handover;
     const struct tg_model *model;
     struct tg_native_ports ports;
     struct client clients[TG_NATIVE_CLIENTS_MAX];
@@ -96,7 +97,8 @@ static enum tg_rc on_hello(struct client *c, int *fd, struct tg_err *err)
     c->greeted = true;
     tg_native_begin(&n->out, TG_NATIVE_WELCOME);
     w->version = TG_NATIVE_VERSION;
-    w->flags = n->ports.can_run ? TG_NATIVE_CAN_RUN : 0;
+    w->flags = (n->ports.can_run ? TG_NATIVE_CAN_RUN : 0u) |
+               (tg_handover_allows(n->handover, c->uid) ? TG_NATIVE_CAN_TAKE : 0u);
     w->sequence = n->model->sequence;
     memcpy(w->h, n->model->h, sizeof(w->h));
     tg_native_text(w->model, sizeof(w->model), n->model->name);
@@ -130,18 +132,26 @@ static enum tg_rc on_ring(struct client *c, int *fd, struct tg_err *err)
 
 static enum tg_rc on_take(struct client *c, int *fd, struct tg_err *err)
 {
-    (void)c;
+    struct tg_native_server *n = c->server;
+
+    return tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
+}
+
+static enum tg_rc on_list(struct client *c, int *fd, struct tg_err *err)
+{
+    struct tg_native_server *n = c->server;
+
     (void)fd;
-    return TG_FAIL(err, TG_E_DENIED, "this user may not be handed files of the package");
+    return tg_handover_list(n->handover, c->uid, &n->in.list, &n->out, err);
 }
 
 typedef enum tg_rc request_fn(struct client *c, int *fd, struct tg_err *err);
 
-/* Each fills n->out; *fd, where it sets one, goes along and is then closed. */
+/* Each fills n->out; *fd, where it sets one, goes along. */
 static request_fn *const requests[] = {
     [TG_NATIVE_HELLO] = on_hello,
     [TG_NATIVE_RING] = on_ring,
-    [TG_NATIVE_LIST] = on_take,
+    [TG_NATIVE_LIST] = on_list,
     [TG_NATIVE_TAKE] = on_take,
 };
 
@@ -151,7 +161,7 @@ static enum tg_rc handle(struct client *c, struct tg_err *err)
 {
     struct tg_native_server *n = c->server;
     struct tg_err why = TG_ERR_INIT;
-    TG_AUTO(tg_fd_closep) int fd = -1;
+    int fd = -1;
     struct tg_bytes reply;
     size_t got = 0;
     enum tg_rc rc;
@@ -166,7 +176,10 @@ static enum tg_rc handle(struct client *c, struct tg_err *err)
     if (rc != TG_OK && why.rc != rc)
         tg_err_set(&why, rc, "%s", tg_rc_text(rc));
     reply = rc == TG_OK ? tg_native_seal(&n->out) : tg_native_refuse(&n->out, &why);
-    return tg_channel_send(c->fd, reply, fd, err);
+    rc = tg_channel_send(c->fd, reply, fd, err);
+    if (n->in.head.type == TG_NATIVE_RING) /* shared memory is the client's from here on */
+        tg_fd_close(fd);
+    return rc;
 }
 
 static void on_client(void *arg)
@@ -250,6 +263,7 @@ enum tg_rc tg_native_server_new(const struct tg_native_server_opts *o,
     if (getsockopt(n->listen, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_SEQPACKET)
         return TG_FAIL(err, TG_E_USAGE, "--native-fd %d is not a SOCK_SEQPACKET socket", n->listen);
     TG_TRY(tg_loop_fd(n->loop, n->notify, TG_LOOP_READ, on_notify, n, &n->notify_item));
+    TG_TRY(tg_handover_new(&o->handover, &n->handover, err));
     TG_TRY(tg_rings_new(o->spin_ns, n->notify, &n->rings, err));
     *out = tg_steal(&n);
     return TG_OK;
@@ -263,6 +277,7 @@ void tg_native_server_free(struct tg_native_server *n)
         if (n->clients[i].fd >= 0)
             client_end(&n->clients[i]);
     tg_rings_free(n->rings);
+    tg_handover_free(n->handover);
     tg_loop_item_free(n->accept_item);
     tg_loop_item_free(n->notify_item);
     tg_loop_item_free(n->grace_item);
@@ -275,7 +290,9 @@ enum tg_rc tg_native_server_serve(struct tg_native_server *n, const struct tg_mo
                                   struct tg_err *err)
 {
     n->model = model;
-    tg_native_ports_fill(model->session, &n->ports);
+    tg_handover_model(n->handover, model);
+    if (model->session != NULL)
+        tg_native_ports_fill(model->session, &n->ports);
     if (tg_loop_fd(n->loop, n->listen, TG_LOOP_READ, on_accept, n, &n->accept_item) != TG_OK)
         return TG_FAIL(err, TG_E_IO, "native socket: can't listen");
     return TG_OK;
@@ -313,5 +330,6 @@ struct tg_native_facts tg_native_server_facts(const struct tg_native_server *n)
     struct tg_native_facts f = {.clients = count(n, false, NULL), .rings = count(n, true, NULL)};
 
     tg_rings_counts(n->rings, &f.good, &f.bad);
+    tg_handover_held(n->handover, &f.copies, &f.copied_bytes);
     return f;
 }

@@ -10,13 +10,13 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "moai/handover.h"
 #include "moai/load.h"
 #include "net/loop.h"
 
 #define TG_NATIVE_CLIENTS_MAX 32        /* connections */
 #define TG_NATIVE_CLIENTS_OF_ONE_MAX 24 /* of one user */
 #define TG_NATIVE_RINGS_OF_ONE_MAX 3    /* of TG_RINGS_MAX */
-#define TG_NATIVE_TAKERS_MAX 16         /* users that may ask for files */
 
 struct tg_native_server;
 
@@ -24,6 +24,7 @@ struct tg_native_server_opts {
     struct tg_loop *loop;
     int listen;       /* SOCK_SEQPACKET, listening; owned from here on, whatever happens */
     uint64_t spin_ns; /* how long a thread looks for the next call before it sleeps */
+    struct tg_handover_opts handover;
 };
 
 /* Makes threads and descriptors: before the sandbox. Accepts nothing yet. */
@@ -45,6 +46,7 @@ void tg_native_server_drain(struct tg_native_server *n, uint32_t grace_ms, void 
 struct tg_native_facts {
     uint64_t good, bad; /* calls */
     uint64_t clients, rings;
+    uint64_t copies, copied_bytes; /* files and tensors handed over that are locked here */
 };
 
 struct tg_native_facts tg_native_server_facts(const struct tg_native_server *n);

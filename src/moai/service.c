@@ -165,6 +165,7 @@ static enum tg_rc write_ports(struct tg_buf *out, const char *key, const struct 
 
 static enum tg_rc get_model(struct exchange *x, struct tg_buf *out, struct tg_err *err)
 {
+    static const struct tg_ports none = {NULL, 0}; /* of a package that is held, not run */
     const struct tg_model *m = x->s->model;
 
     (void)err;
@@ -172,9 +173,11 @@ static enum tg_rc get_model(struct exchange *x, struct tg_buf *out, struct tg_er
     TG_TRY(named(out, "name", m->name));
     TG_TRY(tg_buf_str(out, ",\"versions\":["));
     TG_TRY(tg_json_quote(out, tg_bytes_str(m->version)));
-    TG_TRY(tg_buf_str(out, "],\"platform\":\"onnxruntime_onnx\""));
-    TG_TRY(write_ports(out, "inputs", tg_session_inputs(m->session)));
-    TG_TRY(write_ports(out, "outputs", tg_session_outputs(m->session)));
+    TG_TRY(tg_buf_str(out, "],\"platform\":"));
+    TG_TRY(tg_buf_str(out, m->session == NULL ? "\"tensorguard_held\"" : "\"onnxruntime_onnx\""));
+    TG_TRY(write_ports(out, "inputs", m->session == NULL ? &none : tg_session_inputs(m->session)));
+    TG_TRY(
+        write_ports(out, "outputs", m->session == NULL ? &none : tg_session_outputs(m->session)));
     return tg_buf_str(out, "}");
 }
 

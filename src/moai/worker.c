@@ -289,11 +289,27 @@ static enum tg_rc make_server(struct worker *w, struct tg_err *err)
     return TG_OK;
 }
 
+static enum tg_rc say_handover(void *arg, const struct tg_handover_note *note, struct tg_err *err)
+{
+    const struct worker *w = arg;
+    const struct tg_control_handover m = {
+        .file = note->file, .tensor = note->tensor, .size = note->size, .uid = note->uid};
+    TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
+
+    TG_TRY(tg_control_encode_handover(&m, &b, err));
+    return say(w->o->control, &b, err);
+}
+
 static enum tg_rc make_native(struct worker *w, struct tg_err *err)
 {
-    const struct tg_native_server_opts opts = {
-        .loop = w->loop, .listen = w->o->native, .spin_ns = w->o->native_spin_us * 1000};
+    struct tg_native_server_opts opts = {
+        .loop = w->loop,
+        .listen = w->o->native,
+        .spin_ns = w->o->native_spin_us * 1000,
+        .handover = {.n_users = w->o->n_takers, .tell = say_handover, .arg = w},
+    };
 
+    memcpy(opts.handover.users, w->o->takers, sizeof(opts.handover.users));
     return w->o->native < 0 ? TG_OK : tg_native_server_new(&opts, &w->native, err);
 }
 
@@ -355,6 +371,7 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
         .now = tg_clock_now(),
         .threads = o->threads != 0 ? o->threads : tg_thread_cpus(),
         .ort = w->ort,
+        .keep_files = o->native >= 0 && o->n_takers > 0,
         .state = say_state,
         .arg = w,
     };

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/region.h"
+#include "moai/handover.h"
 #include "moai/service.h"
 
 struct tg_worker_opts {
@@ -12,8 +13,10 @@ struct tg_worker_opts {
     int grant, deployment, token; /* -1: none */
     int listen[TG_SERVICE_LISTENERS_MAX];
     size_t n_listen;
-    int native;              /* SOCK_SEQPACKET; -1: none */
-    uint64_t native_spin_us; /* 0: sleep at once */
+    int native;                          /* SOCK_SEQPACKET; -1: none */
+    uint64_t native_spin_us;             /* 0: sleep at once */
+    uid_t takers[TG_HANDOVER_USERS_MAX]; /* who may be handed files; n_takers 0: nobody */
+    size_t n_takers;
     const char *fleet, *device_id;
     const char *user;         /* NULL: stay */
     unsigned threads;         /* 0: all processors */

@@ -97,7 +97,8 @@ static bool check_files(const union tg_native_msg *m)
 
 static bool check_taken(const union tg_native_msg *m)
 {
-    return dims_ok(m->taken.dims, m->taken.n_dims);
+    return TEXT_OK(m->taken.dtype, true) && m->taken.zero == 0 &&
+           dims_ok(m->taken.dims, m->taken.n_dims);
 }
 
 static bool check_refused(const union tg_native_msg *m)

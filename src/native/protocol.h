@@ -27,8 +27,7 @@
 #define TG_NATIVE_PATH_TEXT 1032
 #define TG_NATIVE_REASON_TEXT 496
 
-/* The type of a tensor that has no place in shared memory (strings), and of a whole file. */
-#define TG_NATIVE_NO_TYPE UINT32_MAX
+#define TG_NATIVE_DTYPE_TEXT 16
 
 enum tg_native_type {
     /* from the client */
@@ -123,8 +122,9 @@ struct tg_native_take {
 struct tg_native_taken {
     struct tg_native_head head;
     uint64_t size;
-    uint32_t dtype; /* TG_NATIVE_NO_TYPE: a file */
+    char dtype[TG_NATIVE_DTYPE_TEXT]; /* as safetensors names it, "F32"; "": a whole file */
     uint32_t n_dims;
+    uint32_t zero;
     int64_t dims[TG_NATIVE_DIMS_MAX];
 };
 

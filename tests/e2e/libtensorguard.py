@@ -23,6 +23,10 @@ class Tensor(c.Structure):
                 ("bytes", c.c_size_t)]
 
 
+class WeightInfo(c.Structure):
+    _fields_ = [("type", c.c_char * 16), ("n_dims", c.c_size_t), ("dims", c.c_int64 * 16), ("bytes", c.c_uint64)]
+
+
 class Info(c.Structure):
     _fields_ = [("name", c.c_char_p), ("version", c.c_char_p), ("sequence", c.c_uint64),
                 ("package", c.POINTER(c.c_uint8)), ("can_run", c.c_int), ("can_take", c.c_int)]
@@ -61,7 +65,7 @@ def check(status, error):
 
 class Model:
     def __init__(self, path, **options):
-        self.p, e = c.c_void_p(), Error()
+        self.path, self.p, e = str(path), c.c_void_p(), Error()
         o = Options(size=c.sizeof(Options), **options)
         check(LIB.tg_model_connect(str(path).encode(), c.byref(o), c.byref(self.p), c.byref(e)), e)
 
@@ -95,6 +99,25 @@ class Model:
             return call.output_shape(0), call.floats(0)
         finally:
             call.end()
+
+    def files(self):
+        found, e = [], Error()
+        path, size = c.create_string_buffer(1025), c.c_uint64()
+        while LIB.tg_model_file(self.p, c.c_size_t(len(found)), path, c.c_size_t(1025), c.byref(size), c.byref(e)) == 0:
+            found.append((path.value.decode(), size.value))
+        if LIB.tg_status_name(e.status) != b"NOTFOUND":
+            raise Failed(e)
+        return found
+
+    def open_file(self, path):
+        fd, e = c.c_int(-1), Error()
+        check(LIB.tg_model_open_file(self.p, path.encode(), c.byref(fd), c.byref(e)), e)
+        return fd.value
+
+    def open_tensor(self, path, name):
+        fd, info, e = c.c_int(-1), WeightInfo(), Error()
+        check(LIB.tg_model_open_tensor(self.p, path.encode(), name.encode(), c.byref(fd), c.byref(info), c.byref(e)), e)
+        return fd.value, info.type.decode(), list(info.dims[:info.n_dims])
 
     def close(self):
         LIB.tg_model_close(self.p)

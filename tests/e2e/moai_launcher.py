@@ -109,6 +109,8 @@ class Worker:
             os.write(fd, token.encode())
             opened.append(fd)
             argv += ["--token-fd", str(fd)]
+        for uid in how.get("takers", []):
+            argv += ["--handover-uid", str(uid)]
         argv += ["--fleet", how.get("fleet", "F"), "--device-id", how.get("device_id", "D")]
         how.setdefault("protection", programs.protection())
         for option in ("threads", "user", "protection", "native_spin_us"):

@@ -49,7 +49,7 @@ static void fill(enum tg_native_type type)
         break;
     case TG_NATIVE_TAKEN:
         m.taken.size = 7;
-        m.taken.dtype = TG_NATIVE_NO_TYPE;
+        tg_native_text(m.taken.dtype, sizeof(m.taken.dtype), "BF16");
         break;
     case TG_NATIVE_REFUSED:
         m.refused.code = TG_E_DENIED;

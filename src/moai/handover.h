@@ -1,0 +1,57 @@
+/* Hand-over: a file of the package, or one tensor of it, as a sealed memfd for an allowed user
+ * (docs/spec/native-1.0.md §6). The bytes leave the protected region then: that is what it is for,
+ * and why it is off unless the agent's configuration names users, and why each is told to the agent
+ * before the descriptor leaves. One copy is made of each file, however often it is handed over. */
+#ifndef TG_MOAI_HANDOVER_H
+#define TG_MOAI_HANDOVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "moai/load.h"
+#include "native/protocol.h"
+
+#define TG_HANDOVER_USERS_MAX 16
+#define TG_HANDOVER_COPIES_MAX 256 /* different files and tensors at a time */
+
+/* What the agent is told. */
+struct tg_handover_note {
+    const char *file, *tensor; /* tensor "": the whole file */
+    uint64_t size;
+    uint32_t uid;
+};
+
+struct tg_handover_opts {
+    uid_t users[TG_HANDOVER_USERS_MAX]; /* who may ask */
+    size_t n_users;                     /* 0: nobody */
+    /* Anything but TG_OK keeps the descriptor here. */
+    enum tg_rc (*tell)(void *arg, const struct tg_handover_note *note, struct tg_err *err);
+    void *arg;
+};
+
+struct tg_handover;
+
+/* opts is copied. */
+TG_RC tg_handover_new(const struct tg_handover_opts *opts, struct tg_handover **out,
+                      struct tg_err *err);
+/* Unlocks and drops the copies; programs keep what they were handed. NULL is fine. */
+void tg_handover_free(struct tg_handover *h);
+TG_DEFINE_AUTO(struct tg_handover, tg_handover_freep, tg_handover_free);
+
+/* The model whose files are handed over; borrowed. NULL: none (any more). */
+void tg_handover_model(struct tg_handover *h, const struct tg_model *m);
+bool tg_handover_allows(const struct tg_handover *h, uid_t uid);
+/* Copies now: how many, and their bytes in all (for metrics, status and the scanner). */
+void tg_handover_held(const struct tg_handover *h, uint64_t *n, uint64_t *bytes);
+
+/* Answer a TAKE or a LIST. out: the message. *fd (of a TAKE): borrowed, valid until _free.
+ * @retval TG_E_DENIED not this user   @retval TG_E_NOTFOUND no such file or tensor
+ * @retval TG_E_NOMEM memory, or none that could be locked  @retval TG_E_LIMIT too many copies */
+TG_RC tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
+                       union tg_native_msg *out, int *fd, struct tg_err *err);
+TG_RC tg_handover_list(const struct tg_handover *h, uid_t uid, const struct tg_native_list *in,
+                       union tg_native_msg *out, struct tg_err *err);
+
+#endif

@@ -1,0 +1,251 @@
+"""Hand-over: sealed files of a package for allowed users, told to the agent; packages that are held, not run."""
+import fcntl
+import json
+import mmap
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+import libtensorguard as tg
+import programs
+from moai_launcher import EXAMPLE, MODEL, Listener, Native, Worker, kit
+
+F_GET_SEALS, ALL_SEALS = 1034, 0xf  # SEAL, SHRINK, GROW, WRITE
+ME = os.getuid()
+
+
+def safetensors(**tensors):
+    """name=(dtype, shape, bytes)"""
+    head, body = {}, b""
+    for name, (dtype, shape, data) in tensors.items():
+        head[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + body
+
+
+WEIGHTS = {"w": ("F32", [2, 3], struct.pack("<6f", *range(6))), "b": ("BF16", [4], bytes(range(8)))}
+FILES = {"saved_model.pb": b"\x08\x01a SavedModel" * 50, "variables/variables.data-00000-of-00001": os.urandom(100_000),
+         "weights.safetensors": safetensors(**WEIGHTS), "empty.txt": b""}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    d = tmp_path_factory.mktemp("handover")
+    kit("keys", "--dir", d)
+    kit("rollback", "--out", d / "empty.rollback")
+    for name, data in FILES.items():
+        (d / "saved" / name).parent.mkdir(parents=True, exist_ok=True)
+        (d / "saved" / name).write_bytes(data)
+    kit("package", "--dir", d, "--input", d / "saved", "--out", d / "saved.tgsp", "--model", "segmenter", "--format",
+        "savedmodel")
+    kit("package", "--dir", d, "--input", EXAMPLE / "model_v1", "--out", d / "net.tgsp", "--model", MODEL)
+    return d
+
+
+@pytest.fixture(scope="module")
+def native():
+    """Where other users get to, as pytest's own folders are not."""
+    with tempfile.TemporaryDirectory(prefix="tg-handover-") as d:
+        os.chmod(d, 0o755)
+        n = Native(pathlib.Path(d))
+        os.chmod(n.path, 0o666)
+        yield n
+        n.close()
+
+
+@pytest.fixture(scope="module")
+def worker(folder, native):
+    """It holds a SavedModel."""
+    listener = Listener(folder)
+    w = Worker(folder, folder / "saved.tgsp", listener, native=native, takers=[ME, 4242]).serve()
+    yield w
+    assert w.process.poll() is None, w.log()
+    w.stop()
+    listener.close()
+
+
+@pytest.fixture
+def model(worker, native):
+    m = tg.Model(native.path)
+    yield m
+    m.close()
+
+
+def test_a_package_that_is_not_run_is_held(worker, model):
+    assert (model.info.name, model.info.can_run, model.info.can_take) == (b"segmenter", 0, 1)
+    files = {name: n for name, n in model.files() if not name.startswith(".tensorguard/")}
+    assert files == {name: len(data) for name, data in FILES.items()}
+    with pytest.raises(tg.Failed) as e:
+        model.begin()
+    assert e.value.status == "UNSUPPORTED"
+    about = json.loads(worker.ask("GET", "/v2/models/segmenter")[2])
+    assert about["inputs"] == [] and about["platform"] == "tensorguard_held"
+    status, _, body = worker.infer("{}", model="segmenter")
+    assert status >= 400 and b"handed over" in body
+
+
+def test_each_file_comes_whole_sealed_and_told(worker, model):
+    for name, data in FILES.items():
+        fd = model.open_file(name)
+        assert worker.receive() == {"event": "handover", "file": name, "size": len(data), "uid": ME}
+        with open(f"/proc/self/fd/{fd}", "rb") as f:
+            assert f.read() == data
+        assert os.read(fd, 10) == data[:10]  # an offset of its own
+        assert fcntl.fcntl(fd, F_GET_SEALS) == ALL_SEALS
+        assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        os.close(fd)
+
+
+def test_nobody_can_write_grow_or_shrink_it(worker, model):
+    bare = tg.Bare(model.path)
+    kind, _, fds = bare.ask(tg.TAKE, b"saved_model.pb".ljust(1032, b"\0") + b"\0" * 260)
+    assert kind == tg.TAKEN
+    worker.receive()
+    for try_it in (lambda fd: os.write(fd, b"x"), lambda fd: os.ftruncate(fd, 1), lambda fd: os.ftruncate(fd, 1 << 20),
+                   lambda fd: mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
+                   lambda fd: fcntl.fcntl(fd, 1033, 0)):
+        with pytest.raises(PermissionError):
+            try_it(fds[0])
+    seen = mmap.mmap(fds[0], 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    assert seen[:] == FILES["saved_model.pb"]
+    seen.close()
+    os.close(fds[0])
+    bare.close()
+
+
+def test_the_workers_copy_is_locked_and_made_once(worker, model):
+    before = len(copies(worker))
+    for _ in range(3):
+        os.close(model.open_file("variables/variables.data-00000-of-00001"))
+        worker.receive()
+    after = copies(worker)
+    assert len(after) <= before + 1 and all("lo" in flags for flags in after)
+
+
+def copies(worker):
+    """VmFlags of the worker's mappings of what was handed over (root and the worker's user may look)."""
+    flags, mine = [], False
+    for line in open(f"/proc/{worker.pid}/smaps"):
+        if "-" in line.split(" ", 1)[0]:
+            mine = "memfd:tensorguard-handover" in line
+        elif mine and line.startswith("VmFlags:"):
+            flags.append(line.split()[1:])
+    return flags
+
+
+def test_tensors_come_alone(worker, model):
+    for name, (dtype, shape, data) in WEIGHTS.items():
+        fd, got, dims = model.open_tensor("weights.safetensors", name)
+        assert worker.receive() == {"event": "handover", "file": "weights.safetensors", "tensor": name, "size": len(data),
+                                    "uid": ME}
+        assert (got, dims, os.read(fd, 1000)) == (dtype, shape, data)
+        os.close(fd)
+
+
+@pytest.mark.parametrize("path,tensor,status", [
+    ("nothing", "", "NOTFOUND"), ("../saved_model.pb", "", "NOTFOUND"), ("/etc/passwd", "", "NOTFOUND"),
+    ("saved_model.pb", "w", "FORMAT"), ("weights.safetensors", "nothing", "NOTFOUND")])
+def test_what_is_not_there_is_refused_and_not_told(worker, model, path, tensor, status):
+    with pytest.raises(tg.Failed) as e:
+        model.open_tensor(path, tensor) if tensor else model.open_file(path)
+    assert e.value.status == status
+    os.close(model.open_file("saved_model.pb"))
+    assert worker.receive()["file"] == "saved_model.pb"  # the next thing told
+
+
+def test_a_stream(worker, model):
+    import ctypes as c
+    f, e = c.c_void_p(), tg.Error()
+    tg.check(tg.LIB.tg_model_fopen(model.p, b"saved_model.pb", c.byref(f), c.byref(e)), e)
+    worker.receive()
+    libc = c.CDLL(None)
+    libc.fread.argtypes = [c.c_void_p, c.c_size_t, c.c_size_t, c.c_void_p]
+    data = c.create_string_buffer(10000)
+    n = libc.fread(data, 1, 10000, f)
+    assert data.raw[:n] == FILES["saved_model.pb"]
+    libc.fclose.argtypes = [c.c_void_p]
+    libc.fclose(f)
+
+
+AS_OTHER = """
+import os, sys
+os.setgroups([]); os.setgid({uid}); os.setuid({uid})
+sys.path[:0] = {path!r}
+import libtensorguard as tg
+m = tg.Model({socket!r})
+print(m.info.can_take)
+try:
+    os.close(m.open_file("saved_model.pb"))
+    print("got it")
+except tg.Failed as e:
+    print(e.status)
+try:
+    print("files" if m.files() else "none")
+except tg.Failed as e:
+    print(e.status)
+"""
+
+
+@pytest.mark.skipif(ME != 0, reason="needs root to be another user")
+@pytest.mark.parametrize("uid,said", [(4243, ["0", "DENIED", "DENIED"]), (4242, ["1", "got it", "files"])])
+def test_only_named_users_are_handed_anything(worker, native, tmp_path_factory, uid, said):
+    path = [str(programs.ROOT / "tests" / "e2e"), str(programs.ROOT / "tests")]
+    done = subprocess.run([sys.executable, "-c", AS_OTHER.format(uid=uid, path=path, socket=native.path)],
+                          cwd=os.getcwd(), capture_output=True, text=True, env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"))
+    if "Permission denied" in done.stderr or "PermissionError" in done.stderr:
+        pytest.skip("another user can't reach this checkout or the test's folder")
+    assert done.stdout.split("\n")[:3] == said, done.stderr
+    if uid == 4242:
+        assert worker.receive() == {"event": "handover", "file": "saved_model.pb", "size": len(FILES["saved_model.pb"]), "uid": 4242}
+
+
+def test_off_by_default(folder, tmp_path):
+    native = Native(tmp_path)
+    w = Worker(folder, folder / "net.tgsp", native=native).serve()
+    m = tg.Model(native.path)
+    assert (m.info.can_run, m.info.can_take) == (1, 0)
+    for ask in (m.files, lambda: m.open_file("model.onnx")):
+        with pytest.raises(tg.Failed) as e:
+            ask()
+        assert e.value.status == "DENIED" and "configuration" in e.value.text
+    m.close()
+    w.stop()
+    # and what can't be run is refused then
+    code, reason, _ = Worker(folder, folder / "saved.tgsp", native=native).failed()
+    assert code == "UNSUPPORTED" and "savedmodel" in reason
+    native.close()
+
+
+def test_a_model_that_runs_can_be_handed_over_too(folder, tmp_path):
+    native = Native(tmp_path)
+    w = Worker(folder, folder / "net.tgsp", native=native, takers=[ME]).serve()
+    m = tg.Model(native.path)
+    shape, got = m.run([1, 1, 8, 8], [0.0] * 64)
+    assert shape == [1, 10]
+    fd = m.open_file("model.onnx")
+    assert os.read(fd, 1 << 20) == (EXAMPLE / "model_v1" / "model.onnx").read_bytes()
+    os.close(fd)
+    w.stop()
+    # who was handed something keeps it; asking again has nobody to ask
+    m.close()
+    native.close()
+
+
+def test_without_an_agent_to_tell_nothing_is_handed_over(folder, tmp_path):
+    native = Native(tmp_path)
+    w = Worker(folder, folder / "saved.tgsp", native=native, takers=[ME]).serve()
+    m = tg.Model(native.path, reconnect_ns=tg.SECOND // 2)
+    w.control.shutdown(0)  # the agent reads no more: what the worker says fails
+    with pytest.raises(tg.Failed) as e:
+        m.open_file("saved_model.pb")
+    assert e.value.status in ("CLOSED", "IO", "TIMEOUT")
+    m.close()
+    w.stop()
+    native.close()

@@ -41,7 +41,7 @@ struct tg_kept_file {
 struct tg_model {
     struct tg_secret *region;
     struct tg_session *session; /* NULL: held, not run */
-    struct tg_named named; /* what the session takes by name */
+    struct tg_named named;      /* what the session takes by name */
     struct tg_kept_file *files; /* with keep_files */
     size_t n_files;
     char name[TG_TGSP_NAME_MAX + 1];

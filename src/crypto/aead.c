@@ -54,7 +54,7 @@ enum tg_rc tg_aead_new(enum tg_aead suite, const uint8_t key[TG_AEAD_KEY_LEN],
         return TG_E_NOMEM;
     if (EVP_EncryptInit_ex2(a->enc, cipher, key, NULL, NULL) != 1 ||
         EVP_DecryptInit_ex2(a->dec, cipher, key, NULL, NULL) != 1)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     *out = tg_steal(&a);
     return TG_OK;
 }
@@ -92,7 +92,7 @@ enum tg_rc tg_aead_seal(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD_NONCE
     if (!start(a->enc, nonce, aad) || !feed(a->enc, plain, out) ||
         EVP_CipherFinal_ex(a->enc, last, &n) != 1 ||
         EVP_CIPHER_CTX_ctrl(a->enc, EVP_CTRL_AEAD_GET_TAG, TG_AEAD_TAG_LEN, out + plain.n) != 1)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     return TG_OK;
 }
 
@@ -123,7 +123,7 @@ enum tg_rc tg_aead_open_begin(struct tg_aead_ctx *a, const uint8_t nonce[TG_AEAD
     TG_QUIET_OPENSSL;
     if (aad.n > TG_AEAD_MAX)
         return TG_E_LIMIT;
-    return start(a->dec, nonce, aad) ? TG_OK : TG_E_INTERNAL;
+    return start(a->dec, nonce, aad) ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_aead_open_part(struct tg_aead_ctx *a, struct tg_bytes in, uint8_t *out)
@@ -131,7 +131,7 @@ enum tg_rc tg_aead_open_part(struct tg_aead_ctx *a, struct tg_bytes in, uint8_t 
     TG_QUIET_OPENSSL;
     if (in.n > TG_AEAD_MAX)
         return TG_E_LIMIT;
-    return feed(a->dec, in, out) ? TG_OK : TG_E_INTERNAL;
+    return feed(a->dec, in, out) ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_aead_open_end(struct tg_aead_ctx *a, const uint8_t tag[TG_AEAD_TAG_LEN])

@@ -20,7 +20,7 @@ enum tg_rc tg_sha256(struct tg_bytes in, uint8_t out[TG_SHA256_LEN])
     TG_QUIET_OPENSSL;
     uint8_t md[TG_SHA256_LEN];
     if (EVP_Digest(in.n ? in.p : md, in.n, md, NULL, EVP_sha256(), NULL) != 1)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     for (size_t i = 0; i < sizeof md; i++)
         out[i] = md[i];
     tg_wipe(md, sizeof md); /* hashes of secrets pass here */
@@ -46,21 +46,21 @@ enum tg_rc tg_sha256_update(struct tg_sha256_ctx *h, struct tg_bytes in)
 {
     if (in.n == 0)
         return TG_OK;
-    return EVP_DigestUpdate(h->md, in.p, in.n) == 1 ? TG_OK : TG_E_INTERNAL;
+    return EVP_DigestUpdate(h->md, in.p, in.n) == 1 ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_sha256_final(struct tg_sha256_ctx *h, uint8_t out[TG_SHA256_LEN])
 {
     TG_QUIET_OPENSSL;
     bool ok = EVP_DigestFinal_ex(h->md, out, NULL) == 1;
-    return tg_sha256_restart(h) == TG_OK && ok ? TG_OK : TG_E_INTERNAL;
+    return tg_sha256_restart(h) == TG_OK && ok ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_sha256_restart(struct tg_sha256_ctx *h)
 {
     TG_QUIET_OPENSSL;
     /* With the same algorithm, without looking it up again. */
-    return EVP_DigestInit_ex2(h->md, NULL, NULL) == 1 ? TG_OK : TG_E_INTERNAL;
+    return EVP_DigestInit_ex2(h->md, NULL, NULL) == 1 ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 void tg_sha256_free(struct tg_sha256_ctx *h)
@@ -79,7 +79,7 @@ enum tg_rc tg_hmac_sha256(struct tg_bytes key, struct tg_bytes data, uint8_t out
     static const uint8_t none;
     const uint8_t *got = HMAC(EVP_sha256(), key.n ? key.p : &none, (int)key.n,
                               data.n ? data.p : &none, data.n, out, NULL);
-    return got ? TG_OK : TG_E_INTERNAL;
+    return got ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_hkdf_sha256(struct tg_bytes ikm, struct tg_bytes salt, struct tg_bytes info,
@@ -106,7 +106,7 @@ enum tg_rc tg_hkdf_sha256(struct tg_bytes ikm, struct tg_bytes salt, struct tg_b
     *p = OSSL_PARAM_construct_end();
     if (EVP_KDF_derive(ctx, out, n, params) != 1) {
         tg_wipe(out, n);
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     }
     return TG_OK;
 }

@@ -26,7 +26,7 @@ enum tg_rc tg_kem_pk_new(struct tg_bytes raw, struct tg_kem_pk **out)
     pk->mlkem = EVP_PKEY_new_raw_public_key_ex(NULL, "ML-KEM-768", NULL, raw.p + TG_KEM_X25519_LEN,
                                                TG_KEM_MLKEM_PK_LEN);
     if (!pk->x25519 || !pk->mlkem)
-        return TG_E_FORMAT;
+        return tg_ossl_rc(TG_E_FORMAT);
     TG_TRY(tg_key_id(kem_label, raw, pk->id));
     *out = tg_steal(&pk);
     return TG_OK;
@@ -79,7 +79,7 @@ enum tg_rc tg_kem_sk_from_seed(struct tg_bytes seed, struct tg_kem_sk **out)
     if (!x || !m) {
         EVP_PKEY_free(x);
         EVP_PKEY_free(m);
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     }
     return tg_kem_sk_from_evp(x, m, out);
 }
@@ -118,7 +118,7 @@ enum tg_rc tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32])
         return TG_E_NOMEM;
     if (EVP_PKEY_derive_init(ctx) != 1 || EVP_PKEY_derive_set_peer(ctx, peer) != 1 ||
         EVP_PKEY_derive(ctx, ss, &n) != 1 || n != 32 || tg_ct_eq(ss, zero, 32))
-        return TG_E_AUTH;
+        return tg_ossl_rc(TG_E_AUTH);
     return TG_OK;
 }
 
@@ -135,7 +135,7 @@ enum tg_rc tg_mlkem_encap(EVP_PKEY *pk, const uint8_t m[32], uint8_t ct[TG_KEM_C
     };
     if (EVP_PKEY_encapsulate_init(ctx, params) != 1 ||
         EVP_PKEY_encapsulate(ctx, ct, &ct_n, ss, &ss_n) != 1 || ct_n != TG_KEM_CT_LEN || ss_n != 32)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     return TG_OK;
 }
 
@@ -147,7 +147,7 @@ enum tg_rc tg_mlkem_decap(EVP_PKEY *sk, const uint8_t ct[TG_KEM_CT_LEN], uint8_t
         return TG_E_NOMEM;
     if (EVP_PKEY_decapsulate_init(ctx, NULL) != 1 ||
         EVP_PKEY_decapsulate(ctx, ss, &n, ct, TG_KEM_CT_LEN) != 1 || n != 32)
-        return TG_E_AUTH;
+        return tg_ossl_rc(TG_E_AUTH);
     return TG_OK;
 }
 
@@ -164,7 +164,7 @@ static enum tg_rc encap_parts(const struct tg_kem_pk *pk, const struct tg_rng *r
     TG_AUTO(tg_evp_pkey_freep)
     EVP_PKEY *eph = EVP_PKEY_new_raw_private_key_ex(NULL, "X25519", NULL, e->coins, 32);
     if (!eph)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     TG_TRY(tg_evp_raw_public(eph, ct->epk, TG_KEM_X25519_LEN));
     TG_TRY(tg_x25519_shared(eph, pk->x25519, e->both));
     return tg_mlkem_encap(pk->mlkem, e->coins + 32, ct->ct, e->both + 32);
@@ -195,7 +195,7 @@ enum tg_rc tg_kem_decap(const struct tg_kem_sk *sk, const struct tg_kem_ct *ct,
     TG_AUTO(tg_evp_pkey_freep)
     EVP_PKEY *peer =
         EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, ct->epk, TG_KEM_X25519_LEN);
-    enum tg_rc rc = peer ? tg_x25519_shared(sk->x25519, peer, both) : TG_E_AUTH;
+    enum tg_rc rc = peer ? tg_x25519_shared(sk->x25519, peer, both) : tg_ossl_rc(TG_E_AUTH);
     if (rc == TG_OK)
         rc = tg_mlkem_decap(sk->mlkem, ct->ct, both + 32);
     if (rc == TG_OK)

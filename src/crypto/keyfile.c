@@ -44,7 +44,7 @@ static enum tg_rc encode_key(const EVP_PKEY *key, bool private, const char *form
     OSSL_ENCODER_CTX *ctx = OSSL_ENCODER_CTX_new_for_pkey(key, selection, form, structure, NULL);
     if (!ctx || OSSL_ENCODER_CTX_get_num_encoders(ctx) == 0 ||
         OSSL_ENCODER_to_data(ctx, &out->p, &out->n) != 1)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     return TG_OK;
 }
 
@@ -69,18 +69,18 @@ static enum tg_rc encrypted_pem(const EVP_PKEY *key, struct tg_bytes pass, struc
     X509_ALGOR *algor = PKCS5_pbe2_set_scrypt(EVP_aes_256_cbc(), salt, sizeof salt, iv, SCRYPT_N,
                                               SCRYPT_R, SCRYPT_P);
     if (!p8 || !algor)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     TG_AUTO(x509_sig_freep)
     X509_SIG *sig = PKCS8_set0_pbe((const char *)pass.p, (int)pass.n, p8, algor);
     if (!sig)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     algor = NULL; /* now the signature's */
     TG_AUTO(bio_freep) BIO *bio = BIO_new(BIO_s_mem());
     char *text = NULL;
     if (!bio || PEM_write_bio_PKCS8(bio, sig) != 1)
-        return TG_E_INTERNAL;
+        return tg_ossl_rc(TG_E_INTERNAL);
     long n = BIO_get_mem_data(bio, &text);
-    return n > 0 ? tg_buf_append(out, text, (size_t)n) : TG_E_INTERNAL;
+    return n > 0 ? tg_buf_append(out, text, (size_t)n) : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 static enum tg_rc private_pem(const EVP_PKEY *classic, const EVP_PKEY *pqc, struct tg_bytes pass,
@@ -171,7 +171,7 @@ static enum tg_rc pem_body(struct tg_bytes block, struct tg_buf *out)
     OPENSSL_free(name);
     OPENSSL_free(header);
     der.n = n > 0 ? (size_t)n : 0;
-    return bare ? tg_buf_append(out, der.p, der.n) : TG_E_FORMAT;
+    return bare ? tg_buf_append(out, der.p, der.n) : tg_ossl_rc(TG_E_FORMAT);
 }
 
 /* The rest of a file being read. */
@@ -183,11 +183,16 @@ struct reading {
     bool private;
 };
 
+static enum tg_rc unusable(enum tg_rc rc, const char *name, const char *words, struct tg_err *err)
+{
+    return TG_FAIL(err, rc, "%s: %s", name, tg_rc_verdict(rc, words));
+}
+
 /* PKCS#8 info from DER, with nothing behind it. */
 static enum tg_rc p8_to_key(PKCS8_PRIV_KEY_INFO *p8, EVP_PKEY **out)
 {
     *out = p8 ? EVP_PKCS82PKEY_ex(p8, NULL, NULL) : NULL;
-    return *out ? TG_OK : TG_E_FORMAT;
+    return *out ? TG_OK : tg_ossl_rc(TG_E_FORMAT);
 }
 
 static enum tg_rc decrypt_p8(const struct reading *r, struct tg_bytes der, EVP_PKEY **out,
@@ -196,7 +201,7 @@ static enum tg_rc decrypt_p8(const struct reading *r, struct tg_bytes der, EVP_P
     const unsigned char *at = der.p;
     TG_AUTO(x509_sig_freep) X509_SIG *sig = d2i_X509_SIG(NULL, &at, (long)der.n);
     if (!sig || at != der.p + der.n)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: not an encrypted PKCS#8 key", r->name);
+        return unusable(tg_ossl_rc(TG_E_FORMAT), r->name, "not an encrypted PKCS#8 key", err);
     if (!r->pass.p)
         return TG_FAIL(err, TG_E_USAGE,
                        "%s: the key is encrypted; give its passphrase with --passphrase-file",
@@ -204,10 +209,10 @@ static enum tg_rc decrypt_p8(const struct reading *r, struct tg_bytes der, EVP_P
     TG_AUTO(p8_freep)
     PKCS8_PRIV_KEY_INFO *p8 = PKCS8_decrypt(sig, (const char *)r->pass.p, (int)r->pass.n);
     if (!p8)
-        return TG_FAIL(err, TG_E_AUTH, "%s: the passphrase does not open this key", r->name);
-    if (p8_to_key(p8, out) != TG_OK)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: a private key that OpenSSL can't read", r->name);
-    return TG_OK;
+        return unusable(tg_ossl_rc(TG_E_AUTH), r->name, "the passphrase does not open this key",
+                        err);
+    enum tg_rc rc = p8_to_key(p8, out);
+    return rc == TG_OK ? rc : unusable(rc, r->name, "a private key that OpenSSL can't read", err);
 }
 
 static enum tg_rc der_to_key(const struct reading *r, enum form form, struct tg_bytes der,
@@ -225,8 +230,9 @@ static enum tg_rc der_to_key(const struct reading *r, enum form form, struct tg_
     if (!*out || at != der.p + der.n) {
         EVP_PKEY_free(*out);
         *out = NULL;
-        return TG_FAIL(err, TG_E_FORMAT, "%s: a %s block that OpenSSL can't read", r->name,
-                       form_labels[form]);
+        enum tg_rc rc = tg_ossl_rc(TG_E_FORMAT);
+        return TG_FAIL(err, rc, "%s: a %s block: %s", r->name, form_labels[form],
+                       tg_rc_verdict(rc, "OpenSSL can't read it"));
     }
     return TG_OK;
 }
@@ -291,11 +297,6 @@ static enum tg_rc read_two(struct reading *r, EVP_PKEY **classic, EVP_PKEY **pqc
     *classic = tg_steal(&first);
     *pqc = tg_steal(&second);
     return TG_OK;
-}
-
-static enum tg_rc unusable(enum tg_rc rc, const char *name, const char *words, struct tg_err *err)
-{
-    return TG_FAIL(err, rc, "%s: %s", name, tg_rc_verdict(rc, words));
 }
 
 enum tg_rc tg_sign_sk_from_pem(struct tg_bytes pem, const char *name, struct tg_bytes passphrase,

@@ -27,7 +27,7 @@ enum tg_rc tg_evp_raw_public(const EVP_PKEY *key, uint8_t *out, size_t n)
 {
     size_t got = n;
     if (EVP_PKEY_get_raw_public_key(key, out, &got) != 1 || got != n)
-        return TG_E_FORMAT;
+        return tg_ossl_rc(TG_E_FORMAT);
     return TG_OK;
 }
 

@@ -24,6 +24,15 @@ static inline void tg_ossl_mark_pop(const int *mark)
 #define TG_QUIET_OPENSSL                                                                           \
     TG_AUTO(tg_ossl_mark_pop) __attribute__((unused)) const int ossl_mark_ = ERR_set_mark()
 
+/* Why did OpenSSL fail? TG_E_NOMEM where its queue tells of a failed allocation at either end, else
+ * `otherwise`. (Its decoders and fetches forget why they failed: then nothing is known.) */
+static inline enum tg_rc tg_ossl_rc(enum tg_rc otherwise)
+{
+    bool nomem = ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE ||
+                 ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
+    return nomem ? TG_E_NOMEM : otherwise;
+}
+
 struct tg_kem_pk {
     EVP_PKEY *x25519, *mlkem;
     uint8_t raw[TG_KEM_PK_LEN];

@@ -8,7 +8,7 @@
 static enum tg_rc system_fill(uint8_t *out, size_t n)
 {
     TG_QUIET_OPENSSL;
-    return RAND_priv_bytes_ex(NULL, out, n, 0) == 1 ? TG_OK : TG_E_INTERNAL;
+    return RAND_priv_bytes_ex(NULL, out, n, 0) == 1 ? TG_OK : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_rng_fill(const struct tg_rng *rng, void *out, size_t n)

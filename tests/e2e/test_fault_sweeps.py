@@ -65,6 +65,17 @@ class Open(Try):
         return made == self.world.good_tree
 
 
+class OpenSome(Open):
+    """Only the chunks of one file are read."""
+
+    def go(self, **how):
+        return self.run("open", self.world.package, "--trust", self.world.author.pub, "--key", self.world.author.key,
+                        "--out-dir", self.folder / "out", "--files", "sub", **how)
+
+    def whole(self, made, _):
+        return made == {b"sub/b": b"second"}
+
+
 class Build(Try):
     def go(self, **how):
         return self.run("build", "--input-dir", self.world.model, "--out", self.folder / "b.tgsp", "--signing-key",
@@ -81,7 +92,8 @@ class Build(Try):
         return same
 
 
-COMMANDS = {"verify": Verify, "open": Open, "build": Build}
+HUNG = "hung"
+COMMANDS = {"verify": Verify, "open": Open, "open-some": OpenSome, "build": Build}
 
 
 class World:
@@ -123,7 +135,10 @@ def attempt(world, command, kind, i):
     """What is wrong with the i-th failure of a kind, or None; and the exit status."""
     number, expected = KINDS[kind]
     t = COMMANDS[command](world, world.folder / f"{command}-{kind}-{i}")
-    done = t.go(fault=f"{kind}:{i}:{number}")
+    try:
+        done = t.go(fault=f"{kind}:{i}:{number}")
+    except subprocess.TimeoutExpired:
+        return (None if kind == "alloc" else f"{command}, {kind} {i}: hangs"), HUNG
     made = t.made(done)
     problem = None
     if done.returncode == 0:
@@ -163,5 +178,7 @@ def test_every_call_fails_once(world, command):
     print(command, counts, dict(statuses))
     wrong = [problem for _, problem, _ in results if problem]
     assert not wrong, f"{len(wrong)} of {len(todo)}\n" + "\n".join(wrong[:40])
+    # libcrypto 3.5 waits for itself when the locks of its own initialisation cannot be had; it makes two of them.
+    assert statuses["alloc", HUNG] <= 2, statuses
     # Failures were really made: of what must succeed, none did for long.
-    assert sum(n for (kind, rc), n in statuses.items() if rc != 0) > len(todo) / 3
+    assert sum(n for (kind, rc), n in statuses.items() if rc != 0) > min(len(todo) / 3, 60)

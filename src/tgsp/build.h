@@ -19,6 +19,7 @@
 struct tg_tgsp_input {
     const char *path; /* relative, by the rules of tgsp/path.h */
     uint64_t size;
+    int fd; /* what is packed instead of the file; -1: the file itself */
 };
 
 struct tg_tgsp_inputs;
@@ -36,6 +37,12 @@ const struct tg_tgsp_input *tg_tgsp_inputs_at(const struct tg_tgsp_inputs *in, s
 uint64_t tg_tgsp_inputs_bytes(const struct tg_tgsp_inputs *in);
 /* Open input i for reading (beneath the folder, no symlinks); the caller closes *fd. */
 TG_RC tg_tgsp_inputs_open(const struct tg_tgsp_inputs *in, size_t i, int *fd, struct tg_err *err);
+
+/* Pack something else in the place of input i: all that *fd (a regular file) holds, as `path`.
+ * Takes *fd (-1 afterwards). The order of inputs may change.
+ * @retval TG_E_FORMAT the path breaks the rules or collides with another; then nothing changed */
+TG_RC tg_tgsp_inputs_replace(struct tg_tgsp_inputs *in, size_t i, const char *path, int *fd,
+                             struct tg_err *err);
 
 struct tg_tgsp_build {
     const struct tg_tgsp_inputs *inputs;

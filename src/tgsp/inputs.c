@@ -83,7 +83,7 @@ static enum tg_rc file_add(struct tg_tgsp_inputs *in, char *path, uint64_t size,
     if (grow(&v, &in->cap, in->n, sizeof *in->v) != TG_OK)
         return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", in->dir);
     in->v = v;
-    in->v[in->n++] = (struct tg_tgsp_input){path, size};
+    in->v[in->n++] = (struct tg_tgsp_input){path, size, -1};
     in->bytes += size;
     return TG_OK;
 }
@@ -194,8 +194,10 @@ void tg_tgsp_inputs_free(struct tg_tgsp_inputs *in)
 {
     if (!in)
         return;
-    for (size_t i = 0; i < in->n; i++)
+    for (size_t i = 0; i < in->n; i++) {
         tg_free((void *)(uintptr_t)in->v[i].path);
+        tg_fd_close(in->v[i].fd);
+    }
     tg_free(in->v);
     tg_free(in->dir);
     tg_fd_close(in->dirfd);
@@ -212,6 +214,34 @@ const struct tg_tgsp_input *tg_tgsp_inputs_at(const struct tg_tgsp_inputs *in, s
     return &in->v[i];
 }
 
+enum tg_rc tg_tgsp_inputs_replace(struct tg_tgsp_inputs *in, size_t i, const char *path, int *fd,
+                                  struct tg_err *err)
+{
+    struct tg_tgsp_input old = in->v[i];
+    uint64_t size = 0;
+
+    TG_TRY(tg_tgsp_path_check(tg_bytes_str(path), err));
+    TG_TRY(tg_fd_size(*fd, path, &size, err));
+    TG_AUTO(tg_freep) char *own = tg_strdup(path);
+    if (!own)
+        return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", in->dir);
+    in->v[i] = (struct tg_tgsp_input){own, size, *fd};
+    enum tg_rc rc = order(in, err);
+    if (rc != TG_OK) {
+        for (i = 0; in->v[i].path != own; i++)
+            ;
+        in->v[i] = old; /* out of place until it is sorted again */
+        qsort(in->v, in->n, sizeof *in->v, by_path);
+        return rc;
+    }
+    own = NULL;
+    *fd = -1;
+    in->bytes = in->bytes - old.size + size;
+    tg_free((void *)(uintptr_t)old.path);
+    tg_fd_close(old.fd);
+    return TG_OK;
+}
+
 uint64_t tg_tgsp_inputs_bytes(const struct tg_tgsp_inputs *in)
 {
     return in->bytes;
@@ -223,7 +253,9 @@ enum tg_rc tg_tgsp_inputs_open(const struct tg_tgsp_inputs *in, size_t i, int *f
     struct stat st;
     /* Nothing blocks here, even if a FIFO took the file's place since the scan. */
     TG_AUTO(tg_fd_closep)
-    int got = tg_open_beneath(in->dirfd, in->v[i].path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    int got = in->v[i].fd >= 0
+                  ? fcntl(in->v[i].fd, F_DUPFD_CLOEXEC, 0)
+                  : tg_open_beneath(in->dirfd, in->v[i].path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
     if (got < 0 || fstat(got, &st) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "%s/%s", in->dir, in->v[i].path);
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != in->v[i].size)

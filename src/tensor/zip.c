@@ -315,17 +315,42 @@ const struct tg_zip_entry *tg_zip_find(const struct tg_zip *z, struct tg_bytes n
     return z->n == 0 ? NULL : bsearch(&key, z->v, z->n, sizeof(*z->v), by_name);
 }
 
+/* Eight bytes at a time: table k takes a byte that k more bytes follow. */
 uint32_t tg_zip_crc32(struct tg_bytes data)
 {
-    uint32_t table[256];
+    uint32_t table[8][256];
     uint32_t crc = SATURATED;
+    size_t i = 0;
 
-    for (uint32_t i = 0; i < 256; i++) {
-        table[i] = i;
+    for (uint32_t b = 0; b < 256; b++) {
+        table[0][b] = b;
         for (int k = 0; k < 8; k++)
-            table[i] = (table[i] & 1) != 0 ? table[i] >> 1 ^ UINT32_C(0xedb88320) : table[i] >> 1;
+            table[0][b] =
+                (table[0][b] & 1) != 0 ? table[0][b] >> 1 ^ UINT32_C(0xedb88320) : table[0][b] >> 1;
     }
-    for (size_t i = 0; i < data.n; i++)
-        crc = crc >> 8 ^ table[(crc ^ data.p[i]) & 0xff];
+    for (size_t k = 1; k < 8; k++)
+        for (size_t b = 0; b < 256; b++)
+            table[k][b] = table[k - 1][b] >> 8 ^ table[0][table[k - 1][b] & 0xff];
+    for (; data.n - i >= 8; i += 8) {
+        uint64_t v = le(data, i, 8) ^ crc;
+
+        crc = 0;
+        for (size_t k = 0; k < 8; k++)
+            crc ^= table[7 - k][v >> (8 * k) & 0xff];
+    }
+    for (; i < data.n; i++)
+        crc = crc >> 8 ^ table[0][(crc ^ data.p[i]) & 0xff];
     return ~crc;
+}
+
+enum tg_rc tg_zip_check(const struct tg_zip *z, const char *what, struct tg_err *err)
+{
+    for (size_t i = 0; i < z->n; i++)
+        if (tg_zip_crc32(z->v[i].data) != z->v[i].crc32)
+            return TG_FAIL(
+                err, TG_E_FORMAT,
+                "%s: ZIP, offset %" PRIu64 ": entry '%.*s' is damaged (its CRC-32 is another)",
+                what, z->v[i].header_offset, (int)(z->v[i].name.n < 200 ? z->v[i].name.n : 200),
+                (const char *)z->v[i].name.p);
+    return TG_OK;
 }

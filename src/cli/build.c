@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/contents.h"
 #include "cli/keys.h"
 #include "cli/package.h"
 #include "cli/provenance.h"
@@ -26,7 +27,7 @@ struct build {
     const char *sequence, *floor;
     struct tg_opt_list metadata, fleet;
     const char *not_before, *not_after, *min_agent;
-    const char *chunk_size, *aead, *provenance;
+    const char *chunk_size, *aead, *provenance, *convert;
 };
 
 #define STR_(field_, name_, req_, arg_, help_)                                                     \
@@ -58,6 +59,7 @@ static const struct tg_opt OPTS[] = {
     STR_(chunk_size, "chunk-size", false, "N", "bytes per chunk, a power of two from 65536 to 16777216 (default 1048576)"),
     STR_(aead, "aead", false, "NAME", "chacha20-poly1305 (default) or aes-256-gcm"),
     STR_(provenance, "provenance", false, "FILE", "an in-toto statement (JSON) about how the model was made"),
+    STR_(convert, "convert", false, "FORMAT", "safetensors: pack PyTorch archives as safetensors files (the folder stays as it is)"),
     CLI_OPT_END,
 };
 
@@ -71,6 +73,8 @@ struct plan {
     struct tg_kem_pk **recipients;
     size_t n_recipients;
     struct tg_jpair *metadata;
+    char *weights_file; /* of metadata, after conversion; NULL: as it was given */
+    size_t converted;
     struct tg_buf provenance;
     struct tg_tgsp_build b;
 };
@@ -83,6 +87,7 @@ static void plan_done(struct plan *p)
     for (size_t i = 0; i < p->b.model.metadata.n; i++)
         tg_free((void *)(uintptr_t)p->metadata[i].key);
     tg_free(p->metadata);
+    tg_free(p->weights_file);
     tg_buf_done(&p->provenance);
     tg_buf_done(&p->passphrase);
     tg_sign_sk_free(p->signer);
@@ -291,6 +296,23 @@ static enum tg_rc parse_shape(const struct build *o, struct tg_tgsp_build *b, st
     return TG_OK;
 }
 
+/* What goes in, and whether a device would take it. */
+static enum tg_rc take_folder(const struct build *o, struct plan *p, enum tg_format *format,
+                              struct tg_err *err)
+{
+    struct tg_jlist *metadata = &p->b.model.metadata;
+
+    if (o->convert != NULL && strcmp(o->convert, "safetensors") != 0)
+        return TG_FAIL(err, TG_E_USAGE, "--convert: '%s' is not safetensors", o->convert);
+    TG_TRY(tg_tgsp_inputs_scan(o->input_dir, &p->inputs, err));
+    TG_TRY(refuse_inside(o->out, o->input_dir, err));
+    if (o->convert != NULL)
+        TG_TRY(cli_contents_convert(p->inputs, o->out, metadata, &p->weights_file, &p->converted,
+                                    err));
+    TG_TRY(detect(p->inputs, format, err));
+    return cli_contents_check(p->inputs, metadata, err);
+}
+
 static enum tg_rc make_plan(const struct build *o, struct plan *p, struct tg_err *err)
 {
     enum tg_format format = TG_FORMAT_OTHER;
@@ -302,9 +324,7 @@ static enum tg_rc make_plan(const struct build *o, struct plan *p, struct tg_err
     TG_TRY(parse_limits(o, b, err));
     TG_TRY(parse_shape(o, b, err));
     TG_TRY(cli_provenance_make(o->provenance, b->created_at, &p->provenance, err));
-    TG_TRY(tg_tgsp_inputs_scan(o->input_dir, &p->inputs, err));
-    TG_TRY(refuse_inside(o->out, o->input_dir, err));
-    TG_TRY(detect(p->inputs, &format, err));
+    TG_TRY(take_folder(o, p, &format, err));
     TG_TRY(cli_sign_sk_load(o->signing_key, o->passphrase_file, &p->signer, &p->passphrase, err));
     TG_TRY(load_recipients(o, p, err));
     b->model.format = (int)format; /* the same order: tensor/format.h, tgsp/format.h */
@@ -327,6 +347,8 @@ static void answer(struct cli_out *out, const struct build *o, const struct plan
     cli_out_u64(out, "sequence", "sequence", made->sequence);
     cli_out_str(out, "format", "format", tg_tgsp_model_formats[p->b.model.format]);
     cli_out_u64(out, "files", "files", tg_tgsp_inputs_count(p->inputs));
+    if (o->convert != NULL)
+        cli_out_u64(out, "converted", "converted", p->converted);
     cli_out_size(out, "size", "size", made->size);
     cli_out_hex(out, "signed_by", "signed by",
                 tg_bytes_make(tg_sign_pk_id(tg_sign_sk_pk(p->signer)), TG_SIGN_ID_LEN));
@@ -372,6 +394,10 @@ const struct cli_verb cli_build = {
              "by content. The model's name, version, file names and sizes can be read by anyone "
              "who\n"
              "holds the package; contents only by its recipients.\n\n"
+             "Files of weights (safetensors, PyTorch archives) and ONNX external data are checked "
+             "as "
+             "the\n"
+             "worker will check them; what it would refuse is refused here, with the place.\n\n"
              "  tensorguard build --input-dir ./my_model_v1 --out ./my_model_v1.tgsp \\\n"
              "                    --signing-key ./keys/signing.priv --model-name perception-net\n", .opts = OPTS},
     .opts_size = sizeof(struct build),

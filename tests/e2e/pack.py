@@ -122,8 +122,8 @@ def safetensors():
 
 def pytorch(path):
     with zipfile.ZipFile(path, "w") as z:
-        for name in ("m/data.pkl", "m/byteorder", "m/data/0", "m/version"):
-            z.writestr(name, b"3\n")
+        for name, data in ("data.pkl", b"\x80\x02}."), ("byteorder", b"little"), ("data/0", b"1234"), ("version", b"3\n"):
+            z.writestr("m/" + name, data)
 
 
 # ---- packages taken apart and put together ----

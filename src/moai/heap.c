@@ -77,19 +77,24 @@ static bool add_chunk(void)
     return true;
 }
 
+/* What is handed over is there already: nothing is committed late. mimalloc 3 would reserve an
+ * arena of its own, outside the region, even where it may not ask the system for memory. */
 static void set_up(int argc, char **argv, char **envp)
 {
     static const struct {
         mi_option_t option;
         long value;
-    } options[] = {
-        {OPTION_NO_OS_MEMORY,          1},
-        {mi_option_eager_commit_delay, 0}, /* what is handed over is
-  there already */
-        {mi_option_use_numa_nodes,     1}, /* else it reads /sys, which the sandbox forbids */
-        {mi_option_show_errors,        0},
-        {mi_option_show_stats,         0},
-        {mi_option_verbose,            0},
+    } options[] =
+        {
+            {OPTION_NO_OS_MEMORY,          1},
+#ifdef TG_MIMALLOC_DISALLOW
+            {mi_option_arena_reserve,      0},
+#endif
+            {mi_option_eager_commit_delay, 0},
+            {mi_option_use_numa_nodes,     1}, /* else it reads /sys, which the sandbox forbids */
+            {mi_option_show_errors,        0},
+            {mi_option_show_stats,         0},
+            {mi_option_verbose,            0},
     };
 
     (void)envp;

@@ -154,6 +154,8 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
                             .new_grant = o->new_grant,
                             .grant_fd = grant_fd,
                             .started_ms = now_ms,
+                            .heard_ms = now_ms,
+                            .allowance = TG_WORKER_MSG_BURST,
                             .deadline_ms = now_ms + o->settings->load_timeout_s * 1000,
                             .timeout_ms = o->settings->worker_timeout_s * 1000};
     ours = -1;
@@ -287,10 +289,28 @@ static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, st
     return TG_FAIL(err, TG_E_INTERNAL, "worker: message");
 }
 
+/* Whoever owns the worker must not keep the agent busy. */
+static TG_RC count_message(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
+{
+    uint64_t more = now_ms > w->heard_ms ? (now_ms - w->heard_ms) / TG_WORKER_MSG_EACH_MS : 0;
+    if (more >= TG_WORKER_MSG_BURST - w->allowance) {
+        w->allowance = TG_WORKER_MSG_BURST;
+        w->heard_ms = now_ms;
+    } else {
+        w->allowance += (unsigned)more;
+        w->heard_ms += more * TG_WORKER_MSG_EACH_MS;
+    }
+    if (w->allowance == 0)
+        return TG_FAIL(err, TG_E_LIMIT, "worker: it sends too many messages");
+    w->allowance--;
+    return TG_OK;
+}
+
 TG_RC tg_worker_take(struct tg_worker *w, struct tg_bytes text, uint64_t now_ms, struct tg_err *err)
 {
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
     struct msg m;
+    TG_TRY(count_message(w, now_ms, err));
     TG_TRY(tg_arena_new(2 * TG_WORKER_MSG_MAX, &arena));
     TG_TRY(tg_json_decode(&msg_schema, text, "worker's message", arena, &m, err));
     return apply(w, &m, now_ms, err);
@@ -309,12 +329,7 @@ TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err)
         return TG_E_AGAIN;
     if (n <= 0)
         return TG_E_CLOSED;
-    TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
-    TG_TRY(tg_arena_new(2 * TG_WORKER_MSG_MAX, &arena));
-    struct msg m;
-    TG_TRY(tg_json_decode(&msg_schema, tg_bytes_make(own, (size_t)n), "worker's message", arena, &m,
-                          err));
-    return apply(w, &m, now_ms, err);
+    return tg_worker_take(w, tg_bytes_make(own, (size_t)n), now_ms, err);
 }
 
 static TG_RC tell(struct tg_worker *w, const char *text, struct tg_err *err)

@@ -16,6 +16,10 @@
 
 #define TG_WORKER_LISTEN_MAX 2
 #define TG_WORKER_MSG_MAX 65536
+/* So many messages at once, and then one more each TG_WORKER_MSG_EACH_MS: a worker that loads,
+ * serves and answers pings needs a tenth of it. One that sends more is ended. */
+#define TG_WORKER_MSG_BURST 32
+#define TG_WORKER_MSG_EACH_MS 500
 
 enum tg_worker_phase {
     TG_WK_NONE,
@@ -44,12 +48,15 @@ struct tg_worker {
     bool pinged;                    /* a ping has no answer yet: deadline_ms is for it */
     uint64_t load_ms, locked_bytes; /* as it said when healthy */
     char protection[TG_LEVEL_TEXT]; /* the level its memory has, as it said then */
+    uint64_t heard_ms;              /* when its allowance of messages was counted last */
+    unsigned allowance;             /* messages it may send now */
     uint64_t ready_ms;              /* from start to healthy, by our clock */
     enum tg_rc code;                /* of a failure */
     char reason[TG_REASON_TEXT];
 };
 
-#define TG_WORKER_INIT ((struct tg_worker){.ctl = -1, .grant_fd = -1})
+#define TG_WORKER_INIT                                                                             \
+    ((struct tg_worker){.ctl = -1, .grant_fd = -1, .allowance = TG_WORKER_MSG_BURST})
 
 struct tg_worker_start {
     const struct tg_state *state;
@@ -69,7 +76,7 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
 
 /* Take one message from the channel into w (phase, figures, failure).
  * @retval TG_E_AGAIN none waits  @retval TG_E_CLOSED the worker closed the channel
- * @retval TG_E_FORMAT it said something that is no message */
+ * @retval TG_E_FORMAT it said something that is no message  @retval TG_E_LIMIT too much of it */
 TG_RC tg_worker_read(struct tg_worker *w, uint64_t now_ms, struct tg_err *err);
 
 /* The same for a message's text, wherever it came from. */

@@ -210,6 +210,48 @@ static void test_healthy_serve_drain(void **state)
     reap();
 }
 
+static void test_a_flood_is_ended(void **state)
+{
+    const struct tg_bytes text = tg_bytes_str("{\"event\":\"state\",\"state\":\"loading\"}");
+    struct tg_worker w = TG_WORKER_INIT;
+    struct tg_err err = TG_ERR_INIT;
+    unsigned n = 0;
+    (void)state;
+    while (n < 1000 && tg_worker_take(&w, text, 1, &err) == TG_OK)
+        n++;
+    assert_int_equal(n, TG_WORKER_MSG_BURST);
+    assert_rc(tg_worker_take(&w, text, 2, &err), TG_E_LIMIT);
+    assert_rc(tg_worker_take(&w, text, TG_WORKER_MSG_EACH_MS - 1, &err), TG_E_LIMIT);
+    assert_ok(tg_worker_take(&w, text, TG_WORKER_MSG_EACH_MS + 1, &err));
+    assert_rc(tg_worker_take(&w, text, TG_WORKER_MSG_EACH_MS + 2, &err), TG_E_LIMIT);
+    /* what honest ones do goes on for ever: more than a message a second */
+    for (uint64_t at = 100000; at < 400000; at += TG_WORKER_MSG_EACH_MS)
+        assert_ok(tg_worker_take(&w, text, at, &err));
+    /* and a long silence does not save up for more than a burst */
+    for (n = 0; n < 1000 && tg_worker_take(&w, text, UINT64_C(1) << 40, &err) == TG_OK;)
+        n++;
+    assert_int_equal(n, TG_WORKER_MSG_BURST);
+}
+
+static void test_a_message_too_long_is_none(void **state)
+{
+    static char text[TG_WORKER_MSG_MAX + 2];
+    struct tg_worker w = TG_WORKER_INIT;
+    struct tg_err err = TG_ERR_INIT;
+    int pair[2];
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+    memset(text, ' ', sizeof text - 1);
+    memcpy(text, "{\"event\":\"drained\"", 19);
+    text[sizeof text - 2] = '}';
+    assert_int_equal(send(pair[1], text, sizeof text - 1, 0), (ssize_t)sizeof text - 1);
+    w.ctl = pair[0];
+    assert_rc(tg_worker_read(&w, 1, &err), TG_E_FORMAT);
+    assert_int_equal(w.phase, TG_WK_NONE);
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
 static void test_refusal_keeps_its_words(void **state)
 {
     (void)state;
@@ -311,6 +353,8 @@ int main(int argc, char **argv)
         return worker_main(argv);
     const struct CMUnitTest tests[] = {
         T(test_healthy_serve_drain),
+        T(test_a_flood_is_ended),
+        T(test_a_message_too_long_is_none),
         T(test_refusal_keeps_its_words),
         T(test_crash_and_exit_are_told),
         T(test_stopped_worker_is_killed),

@@ -3,6 +3,9 @@
  *     tg_sandbox_close_fds   every descriptor it was not told about
  *     tg_sandbox_begin       no core dumps, not dumpable (ptrace, /proc/PID/mem), no new privileges
  *     tg_sandbox_drop_user   groups, user, capabilities
+ *     tg_sandbox_leave_network   the network, where it may
+ *     tg_sandbox_limits      descriptors, threads, addresses
+ *     tg_sandbox_landlock    files
  *     tg_sandbox_enter       a seccomp allow-list; anything else kills the process. First the list
  * for loading, later the shorter one for serving, on top of it
  *
@@ -13,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -46,6 +50,24 @@ TG_RC tg_sandbox_drop_user(const char *user, struct tg_err *err);
  * into use. Only where there is no limit on locked memory: elsewhere growing memory would fail.
  * Returns whether it is so. */
 bool tg_sandbox_lock_all(void);
+
+/* A network namespace of its own, with nothing in it: inherited sockets go on, no other can reach
+ * anything. Needs root; before threads are made. false: it could not (seccomp still forbids every
+ * socket). */
+bool tg_sandbox_leave_network(void);
+
+#define TG_SANDBOX_THREADS_MAX 4096
+#define TG_SANDBOX_MORE_MEMORY (UINT64_C(4) << 30) /* rings that clients hand over are mapped */
+
+/* Limits on descriptors, threads and addresses (what is in use, the protected region's reserve
+ * included, and TG_SANDBOX_MORE_MEMORY). Never above what is set already. Reads /proc. */
+TG_RC tg_sandbox_limits(size_t descriptors, struct tg_err *err);
+
+/* Landlock without a single right: no file can be opened, made or removed by this thread and those
+ * that it makes, no TCP port bound or connected to, no process outside signalled. Nothing where the
+ * kernel has no Landlock. @retval TG_E_UNSUPPORTED it has, and refuses */
+TG_RC tg_sandbox_landlock(struct tg_err *err);
+int tg_sandbox_landlock_version(void); /* 0: none */
 
 enum tg_sandbox_phase {
     TG_SANDBOX_LOAD = 1, /* read descriptors, make threads and locked memory */

@@ -1,7 +1,9 @@
 #include <string.h>
 
+#include "base/log.h"
 #include "base/thread.h"
 #include "moai/bake.h"
+#include "moai/sandbox.h"
 #include "moai/session_internal.h"
 
 /* Everything ONNX Runtime logs is dropped: its lines can name the insides of a model. */
@@ -97,21 +99,47 @@ ONNXTensorElementDataType tg_ort_type(enum tg_dtype t)
 
 #define ORT_STACK ((size_t)2 << 20)
 
-/* ONNX Runtime's threads are made by us: their stacks lie in the protected region. NULL: it gives
- * up, with an exception of its own. */
+/* ONNX Runtime's threads are made by us: their stacks lie in the protected region, and they can
+ * open nothing from their first instruction on, while the thread that makes them still reads /sys.
+ */
+struct ort_thread {
+    struct tg_thread *thread;
+    OrtThreadWorkerFn fn;
+    void *arg;
+};
+
+static void run_thread(void *arg)
+{
+    const struct ort_thread *t = arg;
+
+    if (tg_sandbox_landlock(NULL) != TG_OK)
+        tg_log(TG_LOG_DEBUG, "moai.sandbox", "landlock=refused"); /* the system call list holds */
+    t->fn(t->arg);
+}
+
+/* NULL: ONNX Runtime gives up, with an exception of its own. */
 static OrtCustomThreadHandle make_thread(void *options, OrtThreadWorkerFn fn, void *arg)
 {
-    struct tg_thread *t = NULL;
+    struct ort_thread *t = tg_calloc(1, sizeof(*t));
 
     (void)options;
-    if (tg_thread_start(fn, arg, ORT_STACK, &t, NULL) != TG_OK)
+    if (t == NULL)
         return NULL;
+    t->fn = fn;
+    t->arg = arg;
+    if (tg_thread_start(run_thread, t, ORT_STACK, &t->thread, NULL) != TG_OK) {
+        tg_free(t);
+        return NULL;
+    }
     return (OrtCustomThreadHandle)(void *)t;
 }
 
 static void join_thread(OrtCustomThreadHandle handle)
 {
-    tg_thread_join((struct tg_thread *)(uintptr_t)(const void *)handle);
+    struct ort_thread *t = (struct ort_thread *)(uintptr_t)(const void *)handle;
+
+    tg_thread_join(t->thread);
+    tg_free(t);
 }
 
 static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *err)

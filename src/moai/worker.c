@@ -25,6 +25,7 @@
 
 /* A drained worker waits this long for one more request on a kept-alive connection, so that a
  * client that is just sending one loses nothing; and this long for everything. */
+#define CONNECTIONS 1024 /* of one socket, as net/http_server.h has it */
 #define DRAIN_IDLE_MS 1000
 #define DRAIN_DEADLINE_MS 20000
 /* And this long for a program that uses shared memory to go to the next worker. */
@@ -43,6 +44,7 @@ struct worker {
     bool token_set;
     enum tg_rc end; /* why the loop stopped */
     enum tg_rc rc;  /* of all of it */
+    bool own_network;
     struct tg_err *err;
 };
 
@@ -340,8 +342,11 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
     TG_TRY(tg_loop_signal(w->loop, SIGTERM, drain, w, &w->term_item));
     TG_TRY(tg_ort_new(threads, &w->ort, err));
     w->service.all_locked = tg_sandbox_lock_all();
-    if (!tg_sandbox_is_real())
-        tg_log(TG_LOG_WARN, "moai.sandbox", "seccomp=absent");
+    TG_TRY(tg_sandbox_limits(64 + CONNECTIONS * (w->o->n_listen + 1), err));
+    TG_TRY(tg_sandbox_landlock(err));
+    tg_log(tg_sandbox_is_real() ? TG_LOG_INFO : TG_LOG_WARN, "moai.sandbox",
+           "seccomp=%s landlock=%d network=%s", tg_sandbox_is_real() ? "list" : "absent",
+           tg_sandbox_landlock_version(), w->own_network ? "none" : "forbidden");
     return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
 }
 
@@ -414,6 +419,7 @@ static void work_thread(void *arg)
 static enum tg_rc run(struct worker *w, struct tg_err *err)
 {
     struct tg_thread *t = NULL;
+    enum tg_rc rc;
 
     TG_TRY(keep_only_ours(w->o, err));
     TG_TRY(tg_sandbox_begin(err));
@@ -422,12 +428,14 @@ static enum tg_rc run(struct worker *w, struct tg_err *err)
         tg_log(TG_LOG_WARN, "moai.memory", "heap=outside");
     tg_log(tg_region_level() < TG_LEVEL_LOCKED ? TG_LOG_WARN : TG_LOG_INFO, "moai.memory",
            "protection=%s", tg_level_name(tg_region_level()));
+    w->own_network = tg_sandbox_leave_network();
     TG_TRY(tg_sandbox_drop_user(w->o->user, err));
     if (geteuid() == 0)
         tg_log(TG_LOG_WARN, "moai.user", "uid=0 separation=absent");
     TG_TRY(tg_thread_start(work_thread, w, TG_THREAD_STACK_LARGE, &t, err));
+    rc = tg_sandbox_landlock(NULL); /* this thread only waits: it needs no file either */
     tg_thread_join(t);
-    return w->rc;
+    return w->rc != TG_OK ? w->rc : rc;
 }
 
 enum tg_rc tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err)

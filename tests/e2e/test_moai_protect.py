@@ -95,6 +95,19 @@ def test_sandboxed_in_every_thread(worker):
         assert int(facts["Seccomp_filters"]) >= 2
 
 
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_no_network_and_few_descriptors(worker):
+    """Started by root it is in a network of its own, in which there is nothing; its sockets go on."""
+    limits = pathlib.Path(f"/proc/{worker.pid}/limits").read_text()
+    assert int(re.search(r"Max open files +(\d+)", limits)[1]) <= 64 + 2 * 1024
+    assert re.search(r"Max address space +\d+", limits)
+    if "network=none" in worker.log():
+        assert os.readlink(f"/proc/{worker.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        assert len(pathlib.Path(f"/proc/{worker.pid}/net/dev").read_text().splitlines()) == 3  # two of heading, and a loopback that is down
+    assert re.search(r"moai.sandbox seccomp=list landlock=\d+ network=(none|forbidden)", worker.log())
+
+
 def allowed_capabilities():
     """None; but where even root may not raise RLIMIT_MEMLOCK (a container), CAP_IPC_LOCK must stay."""
     hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]

@@ -1,6 +1,7 @@
 /* Forbidden calls do kill; allowed ones do not. Each case runs in a child of its own. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -277,6 +279,98 @@ static void begin_hardens_the_process(void **state)
     assert_int_equal(in_child(hardened), 0);
 }
 
+/* Landlock alone, without the list of calls: nothing opens, nothing connects. */
+static int landlocked(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(9)};
+    int fd, version = tg_sandbox_landlock_version();
+
+    if (version == 0)
+        return 77;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (tg_sandbox_begin(&err) != TG_OK || tg_sandbox_landlock(&err) != TG_OK)
+        return 1;
+    if (open("/etc/passwd", O_RDONLY) >= 0 || errno != EACCES)
+        return 2;
+    if (open("/tmp", O_TMPFILE | O_RDWR, 0600) >= 0 || unlink("/tmp/none") == 0)
+        return 3;
+    if (mkdir("/tmp/tensorguard-landlock", 0700) == 0)
+        return 4;
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (version >= 4 && (connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0 || errno != EACCES))
+        return 5;
+    if (version >= 6 && (kill(getppid(), 0) == 0 || errno != EPERM))
+        return 6;
+    return 0;
+}
+
+static void landlock_leaves_no_file(void **state)
+{
+    int got = in_child(landlocked);
+
+    (void)state;
+    if (got == 77 || no_seccomp_here())
+        skip();
+    assert_int_equal(got, 0);
+}
+
+static int limited(void)
+{
+    struct rlimit lim = {0, 0};
+    size_t most = (size_t)TG_SANDBOX_MORE_MEMORY + ((size_t)1 << 30);
+    int fd = 0, last = 0;
+
+    if (tg_sandbox_limits(100, &err) != TG_OK)
+        return 1;
+    while ((fd = dup(0)) >= 0)
+        last = fd;
+    if (last != 99 || errno != EMFILE)
+        return 2;
+    if (getrlimit(RLIMIT_NPROC, &lim) != 0 || lim.rlim_max > TG_SANDBOX_THREADS_MAX)
+        return 3;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_max != 100)
+        return 4;
+    if (tg_sandbox_is_real() &&
+        mmap(NULL, most, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) !=
+            MAP_FAILED)
+        return 5;
+    return 0;
+}
+
+static void limits_hold(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(limited), 0);
+}
+
+/* A listening socket of before goes on being one; nothing else can be reached, not even loopback.
+ */
+static int without_network(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t n = sizeof(at);
+    int listening = socket(AF_INET, SOCK_STREAM, 0), fd;
+
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(listening, (struct sockaddr *)&at, sizeof(at)) != 0 || listen(listening, 1) != 0 ||
+        getsockname(listening, (struct sockaddr *)&at, &n) != 0)
+        return 1;
+    if (!tg_sandbox_leave_network())
+        return geteuid() == 0 ? 78 : 77;
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    return connect(fd, (struct sockaddr *)&at, sizeof(at)) != 0 ? 0 : 2;
+}
+
+static void the_network_is_left(void **state)
+{
+    int got = in_child(without_network);
+
+    (void)state;
+    if (got == 77 || got == 78) /* no right to: not root, or a container */
+        skip();
+    assert_int_equal(got, 0);
+}
+
 /* Where there is no limit, all memory: what is allocated later too. */
 static int all_locked(void)
 {
@@ -361,6 +455,9 @@ int main(void)
         cmocka_unit_test(onnx_runtime_lives_inside),
         cmocka_unit_test(older_threads_are_inside_too),
         cmocka_unit_test(begin_hardens_the_process),
+        cmocka_unit_test(landlock_leaves_no_file),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(the_network_is_left),
         cmocka_unit_test(later_memory_is_locked_too),
         cmocka_unit_test(only_told_descriptors_stay),
         cmocka_unit_test(users_change_for_good_or_not_at_all),

@@ -43,6 +43,7 @@ static void slot_close(struct tg_slot *slot)
 static void slot_free(struct tg_slot *slot)
 {
     slot_close(slot);
+    tg_worker_bake_drop(&slot->w);
     slot->role = TG_ROLE_FREE;
     slot->daemon->dirty = true;
 }
@@ -110,6 +111,8 @@ static void slot_phase(struct tg_slot *slot)
     struct tg_err err = TG_ERR_INIT;
     if (tg_worker_grant_keep(&slot->w, &d->state, &err) != TG_OK)
         tg_log_err("agent.grant", &err); /* both are kept: the next start tries both again */
+    if (tg_worker_bake_keep(&slot->w, &d->state, &err) != TG_OK)
+        tg_log_err("agent.bake", &err); /* the next start bakes again */
     if (slot->role == TG_ROLE_TRIAL)
         tg_install_healthy(d, slot);
     else if (slot->role == TG_ROLE_SERVING)
@@ -174,6 +177,7 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
     if (rc != TG_OK) {
         tg_worker_kill(&slot->w);
         tg_worker_close(&slot->w);
+        tg_worker_bake_drop(&slot->w);
         return TG_FAIL(err, rc, "worker: control channel: %s", tg_rc_text(rc));
     }
     slot->role = role;

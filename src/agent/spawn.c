@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -118,6 +119,16 @@ static int keep_lock_right(void)
     return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_IPC_LOCK, 0, 0);
 }
 
+static int limit_files(uint64_t max)
+{
+    struct stat st;
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct rlimit l = {.rlim_cur = max, .rlim_max = max};
+    if (max == 0 || (fstat(2, &st) == 0 && S_ISREG(st.st_mode)))
+        return 0;
+    return sigaction(SIGXFSZ, &ignore, NULL) != 0 ? -1 : setrlimit(RLIMIT_FSIZE, &l);
+}
+
 static int take_user(const struct tg_user *u)
 {
     struct rlimit l;
@@ -163,7 +174,7 @@ _Noreturn static void child_run(const struct tg_spawn *s, int *fds, int report, 
         child_fail(report, S_GROUP);
     if (place_stdio(s->out) != 0)
         child_fail(report, S_STDIO);
-    if (raise_memlock() != 0)
+    if (raise_memlock() != 0 || limit_files(s->file_max) != 0)
         child_fail(report, S_LIMIT);
     if (take_user(&s->user) != 0)
         child_fail(report, S_USER);

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -37,6 +38,9 @@ struct tg_spawn {
     const char *key_name;
     int work_dir; /* directory descriptor to be the current one; -1: "/" */
     int out;      /* becomes stdout; -1: /dev/null */
+    /* The longest file it may write (it is told so, not killed); 0: any. Does not hold where stderr
+     * is a file: its log must not end. */
+    uint64_t file_max;
     struct tg_user user;
 };
 

@@ -21,7 +21,7 @@
 #define LOCK_PAUSE_MS 20
 #define TMP_EXT ".tmp" /* of base/file.c's temporary names */
 
-static const char *const subdirs[] = {"packages", "grants", "deployments", "kem", "run"};
+static const char *const subdirs[] = {"packages", "grants", "deployments", "bakes", "kem", "run"};
 
 static TG_RC check_dir(const char *dir, struct tg_err *err)
 {
@@ -60,8 +60,11 @@ TG_RC tg_state_open(struct tg_state *s, const char *dir, bool make, struct tg_er
     memcpy(s->dir, real, strlen(real) + 1);
     s->lock_fd = -1;
     char path[TG_STATE_PATH_MAX];
-    for (size_t i = 0; make && i < TG_ARRAY_LEN(subdirs); i++) {
+    for (size_t i = 0; i < TG_ARRAY_LEN(subdirs); i++) {
         TG_TRY(tg_state_path(s, path, err, "%s", subdirs[i]));
+        /* one that an older version did not have is made too */
+        if (!make && strcmp(subdirs[i], "bakes") != 0)
+            continue;
         TG_TRY(tg_dir_make(path, 0700, err));
     }
     return TG_OK;
@@ -148,6 +151,11 @@ void tg_state_deployment(const struct tg_state *s, const uint8_t h[32], char out
     hash_path(s, "deployments", "tgdeploy", h, out);
 }
 
+void tg_state_bake(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX])
+{
+    hash_path(s, "bakes", "bake", h, out);
+}
+
 bool tg_state_has(const char *path)
 {
     struct stat st;
@@ -213,6 +221,7 @@ TG_RC tg_state_prune(const struct tg_state *s, const uint8_t (*keep)[32], size_t
     const struct weeding w = {.keep = keep, .n = n};
     TG_TRY(weed(s, "packages", &w, err));
     TG_TRY(weed(s, "grants", &w, err));
+    TG_TRY(weed(s, "bakes", &w, err));
     return weed(s, "deployments", &w, err);
 }
 

@@ -42,12 +42,15 @@ void tg_state_grant_new(const struct tg_state *s, const uint8_t h[32], char out[
 void tg_state_deployment(const struct tg_state *s, const uint8_t h[32],
                          char out[TG_STATE_PATH_MAX]);
 
+/* The sealed bake of a package's model, which only the worker can read. */
+void tg_state_bake(const struct tg_state *s, const uint8_t h[32], char out[TG_STATE_PATH_MAX]);
+
 /* Is there a regular file? */
 bool tg_state_has(const char *path);
 /* Remove a file; a missing one is fine. */
 TG_RC tg_state_remove(const char *path, struct tg_err *err);
 
-/* Remove packages, grants, deployments and downloads of every H not in keep[0..n). */
+/* Remove packages, grants, deployments, bakes and downloads of every H not in keep[0..n). */
 TG_RC tg_state_prune(const struct tg_state *s, const uint8_t (*keep)[32], size_t n,
                      struct tg_err *err);
 

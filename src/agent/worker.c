@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +24,8 @@
 #define PING_PAUSE_MS 5000 /* at most; a quarter of the limit if that is less */
 
 #define ARGS_MAX 40
+/* A bake may be larger than the package: optimizing pads and unfolds. */
+#define BAKE_EXTRA (UINT64_C(64) << 20)
 #define ARG_TEXT 32
 
 /* The command line being put together: each descriptor gets the next number. */
@@ -30,6 +34,7 @@ struct plan {
     const char *argv[ARGS_MAX];
     size_t argc;
     char text[ARGS_MAX][ARG_TEXT];
+    char bake[TG_STATE_PATH_MAX];
     int owned[TG_SPAWN_FDS_MAX]; /* to be closed by us */
     size_t n_owned;
     int grant_fd; /* one of them; -1: none */
@@ -90,6 +95,33 @@ static TG_RC add_files(struct plan *p, const struct tg_worker_start *o, struct t
     return TG_OK;
 }
 
+/* The sealed bake of an earlier start, and a file for a new one. A device that can't keep bakes
+ * still runs models: what fails here is only logged. */
+static void add_bake(struct plan *p, const struct tg_worker_start *o, uint64_t now_ms)
+{
+    char path[TG_STATE_PATH_MAX];
+    struct tg_err err = TG_ERR_INIT;
+    struct stat st;
+    tg_state_bake(o->state, o->pkg->h, path);
+    if (tg_state_has(path) && add_file(p, "--bake-in-fd", path, &err) != TG_OK)
+        tg_log_err("agent.bake", &err);
+    if (snprintf(p->bake, sizeof p->bake, "%s.%" PRIu64 ".tmp", path, now_ms) >=
+        (int)sizeof p->bake) {
+        p->bake[0] = 0;
+        return;
+    }
+    int fd = open(p->bake, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        tg_log(TG_LOG_WARN, "agent.bake", "errno=%d", errno);
+        p->bake[0] = 0;
+        return;
+    }
+    p->owned[p->n_owned++] = fd;
+    add_fd(p, "--bake-out-fd", fd);
+    tg_state_package(o->state, o->pkg->h, path);
+    p->spawn.file_max = BAKE_EXTRA + (stat(path, &st) == 0 ? 2 * (uint64_t)st.st_size : 0);
+}
+
 static TG_RC add_token(struct plan *p, const struct tg_settings *s, struct tg_err *err)
 {
     char hex[TG_HASH_HEX];
@@ -140,6 +172,9 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     pid_t pid = 0;
     TG_AUTO(tg_fd_closep) int grant_fd = -1;
     enum tg_rc rc = make_plan(&plan, o, theirs, err);
+    if (rc == TG_OK)
+        add_bake(&plan, o, now_ms);
+    plan.argv[plan.argc] = NULL;
     if (rc == TG_OK && o->new_grant && plan.grant_fd >= 0) {
         grant_fd = fcntl(plan.grant_fd, F_DUPFD_CLOEXEC, 0);
         rc = grant_fd < 0 ? TG_FAIL_ERRNO(err, TG_E_IO, "worker: its grant") : TG_OK;
@@ -147,6 +182,8 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     if (rc == TG_OK)
         rc = tg_spawn(&plan.spawn, &pid, err);
     plan_done(&plan);
+    if (rc != TG_OK && plan.bake[0])
+        (void)unlink(plan.bake);
     TG_TRY(rc);
     *w = (struct tg_worker){.pid = pid,
                             .ctl = ours,
@@ -158,9 +195,35 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
                             .allowance = TG_WORKER_MSG_BURST,
                             .deadline_ms = now_ms + o->settings->load_timeout_s * 1000,
                             .timeout_ms = o->settings->worker_timeout_s * 1000};
+    TG_TEXT_SET(w->bake, plan.bake);
     ours = -1;
     grant_fd = -1;
     return TG_OK;
+}
+
+void tg_worker_bake_drop(struct tg_worker *w)
+{
+    if (w->bake[0])
+        (void)unlink(w->bake);
+    w->bake[0] = 0;
+}
+
+TG_RC tg_worker_bake_keep(struct tg_worker *w, const struct tg_state *state, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    struct stat st;
+    if (!w->bake[0])
+        return TG_OK;
+    tg_state_bake(state, w->pkg.h, path);
+    /* Not synced: half of one after a power cut is refused and made anew. */
+    bool made = lstat(w->bake, &st) == 0 && st.st_size > 0;
+    enum tg_rc rc = TG_OK;
+    if (made && rename(w->bake, path) != 0)
+        rc = TG_FAIL_ERRNO(err, TG_E_IO, "%s", path);
+    else if (made)
+        w->bake[0] = 0;
+    tg_worker_bake_drop(w);
+    return rc;
 }
 
 /* ---- the control channel ---- */

@@ -37,8 +37,9 @@ struct tg_worker {
     pid_t pid; /* 0: no process */
     int ctl;   /* -1: closed */
     struct tg_held pkg;
-    bool new_grant; /* it was given the later grant */
-    int grant_fd;   /* which is this, until it is healthy; -1: none */
+    bool new_grant;               /* it was given the later grant */
+    int grant_fd;                 /* which is this, until it is healthy; -1: none */
+    char bake[TG_STATE_PATH_MAX]; /* the file it may put a sealed bake into; "": none */
     enum tg_worker_phase phase;
     bool serving, draining;
     uint64_t started_ms;            /* monotonic */
@@ -95,6 +96,12 @@ TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *
 TG_RC tg_worker_grant_keep(struct tg_worker *w, const struct tg_state *s, struct tg_err *err);
 /* Could the failure lie in the grant, so that another one may do? */
 bool tg_worker_failure_of_grant(enum tg_rc rc);
+
+/* The sealed bake it has written, once it is healthy: kept in the place of an older one, if there
+ * is any. The agent can't read it, and need not trust it: a worker refuses what is not right. */
+TG_RC tg_worker_bake_keep(struct tg_worker *w, const struct tg_state *state, struct tg_err *err);
+/* What a worker that ends had not finished is removed. */
+void tg_worker_bake_drop(struct tg_worker *w);
 
 /* Close the control channel (after taking it out of the event loop): the worker exits. */
 void tg_worker_close(struct tg_worker *w);

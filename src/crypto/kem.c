@@ -205,3 +205,31 @@ enum tg_rc tg_kem_decap(const struct tg_kem_sk *sk, const struct tg_kem_ct *ct,
         tg_wipe(ss, TG_KEM_SS_LEN);
     return rc;
 }
+
+/* ---- other keys from the private key ---- */
+
+static enum tg_rc own_seed(const struct tg_kem_sk *sk, uint8_t seed[TG_KEM_SEED_LEN])
+{
+    size_t n = TG_KEM_X25519_LEN;
+    if (EVP_PKEY_get_raw_private_key(sk->x25519, seed, &n) != 1 || n != TG_KEM_X25519_LEN)
+        return TG_E_INTERNAL;
+    n = 0;
+    if (EVP_PKEY_get_octet_string_param(sk->mlkem, OSSL_PKEY_PARAM_ML_KEM_SEED,
+                                        seed + TG_KEM_X25519_LEN, SEED_MLKEM, &n) != 1 ||
+        n != SEED_MLKEM)
+        return TG_E_UNSUPPORTED;
+    return TG_OK;
+}
+
+enum tg_rc tg_kem_sk_derive(const struct tg_kem_sk *sk, struct tg_bytes info, uint8_t out[32])
+{
+    TG_QUIET_OPENSSL;
+    uint8_t seed[TG_KEM_SEED_LEN];
+    enum tg_rc rc = own_seed(sk, seed);
+    if (rc == TG_OK)
+        rc = tg_hkdf_sha256(TG_BYTES_OF(seed), TG_BYTES_NONE, info, out, 32);
+    tg_wipe(seed, sizeof seed);
+    if (rc != TG_OK)
+        tg_wipe(out, 32);
+    return rc;
+}

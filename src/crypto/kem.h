@@ -57,4 +57,9 @@ TG_RC tg_kem_encap(const struct tg_kem_pk *pk, const struct tg_rng *rng, struct 
 TG_RC tg_kem_decap(const struct tg_kem_sk *sk, const struct tg_kem_ct *ct,
                    uint8_t ss[TG_KEM_SS_LEN]);
 
+/* A key of the device's own for another purpose: HKDF-SHA256 over the private key (x25519 scalar ||
+ * ML-KEM seed) with `info` as its purpose and no salt. Only who holds sk can make it. out is wiped
+ * on failure. @retval TG_E_UNSUPPORTED the ML-KEM half was loaded without its seed */
+TG_RC tg_kem_sk_derive(const struct tg_kem_sk *sk, struct tg_bytes info, uint8_t out[32]);
+
 #endif

@@ -37,8 +37,9 @@ enum tg_rc tg_model_file(const struct tg_model_files *f, const char *path, struc
 
     for (size_t i = 0; i < f->manifest->files.n; i++)
         if (strcmp(v[i].path, path) == 0) {
-            *out = tg_bytes_sub(f->plain, (size_t)v[i].offset, (size_t)v[i].size);
-            return TG_OK;
+            *out = f->only != NULL ? f->only[i]
+                                   : tg_bytes_sub(f->plain, (size_t)v[i].offset, (size_t)v[i].size);
+            return out->p != NULL ? TG_OK : TG_E_NOTFOUND;
         }
     return TG_E_NOTFOUND;
 }

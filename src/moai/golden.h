@@ -17,7 +17,8 @@
 /* A package's plaintext in memory. */
 struct tg_model_files {
     const struct tg_tgsp_manifest *manifest;
-    struct tg_bytes plain; /* the whole payload */
+    struct tg_bytes plain; /* the whole payload, or NULL bytes: only what `only` has is here */
+    const struct tg_bytes *only; /* of each file of the manifest; p is NULL for those not here */
 };
 
 /* One file's bytes. @retval TG_E_NOTFOUND (no text in err: the caller knows what it was for) */

@@ -7,7 +7,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "crypto/keyfile.h"
+#include "moai/bake_seal.h"
 #include "moai/golden.h"
 #include "tgsp/deployment.h"
 #include "tgsp/grant.h"
@@ -34,10 +36,20 @@ struct work {
     struct tg_grant *grant;
     struct tg_kem_sk *sk;
     struct tg_tgsp *package;
+    const struct tg_tgsp_file *file; /* the model; NULL: not known yet */
+    struct tg_bake_key bake_key;     /* of its sealed bake */
+    bool bake_keyed;
+    struct tg_bake bake;
+    struct tg_secret *golden; /* the golden files, where nothing else was decrypted */
+    struct tg_bytes *only;
 };
 
 static void work_done(struct work *w)
 {
+    tg_bake_done(&w->bake);
+    tg_secret_free(w->golden);
+    tg_free(w->only);
+    tg_wipe(&w->bake_key, sizeof(w->bake_key));
     tg_tgsp_free(w->package);
     tg_kem_sk_free(w->sk);
     tg_grant_free(w->grant);
@@ -111,6 +123,21 @@ static enum tg_rc verify(struct work *w, struct tg_err *err)
     return tg_tgsp_admit(w->package, &policy, err);
 }
 
+/* A model that can be run may have a sealed bake. Others are refused later, with their reason. */
+static void key_for_bake(struct work *w)
+{
+    struct tg_err why = TG_ERR_INIT;
+
+    if (w->o->bake_in < 0 && w->o->bake_out < 0)
+        return;
+    if (tg_model_pick(tg_tgsp_manifest_get(w->package), &w->file, &why) != TG_OK)
+        return;
+    if (tg_bake_key_make(w->sk, tg_tgsp_h(w->package), w->file->path, &w->bake_key, &why) == TG_OK)
+        w->bake_keyed = true;
+    else
+        tg_log(TG_LOG_WARN, "moai.bake", "state=keyless code=%s", tg_rc_name(why.rc));
+}
+
 /* By the package's own block for this key; where it has none, by the grant. The KEM key leaves
  * memory as soon as the file key is there. */
 static enum tg_rc unwrap(struct work *w, struct tg_err *err)
@@ -124,6 +151,8 @@ static enum tg_rc unwrap(struct work *w, struct tg_err *err)
         rc = tg_tgsp_unwrap_grant(w->package, w->grant, w->trust, w->o->now, w->sk, err);
     else if (rc == TG_E_NOTFORKEY)
         tg_err_wrap(err, "no grant for this device was handed over");
+    if (rc == TG_OK)
+        key_for_bake(w);
     tg_kem_sk_free(w->sk);
     w->sk = NULL;
     return rc;
@@ -223,13 +252,14 @@ enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_
 struct beside {
     const struct tg_model_files *files;
     const char *model; /* its path in the package */
+    bool used;
 };
 
 /* External data is named relative to the model's folder and may lie below it, nowhere else: paths
  * in a package have no "." or ".." parts, so a name that has matches none of them. */
 static enum tg_rc file_beside(void *arg, struct tg_bytes location, struct tg_bytes *out)
 {
-    const struct beside *b = arg;
+    struct beside *b = arg;
     const char *slash = strrchr(b->model, '/');
     int dir = slash == NULL ? 0 : (int)(slash - b->model) + 1;
     char path[TG_TGSP_PATH_MAX + 1];
@@ -244,6 +274,7 @@ static enum tg_rc file_beside(void *arg, struct tg_bytes location, struct tg_byt
                  (const char *)location.p);
     if (n < 0 || (size_t)n >= sizeof(path))
         return TG_E_NOTFOUND;
+    b->used = true;
     return tg_model_file(b->files, path, out);
 }
 
@@ -274,23 +305,159 @@ static enum tg_rc keep_table(const struct work *w, struct tg_model *m, struct tg
     return m->n_files == manifest->files.n ? TG_OK : TG_FAIL(err, TG_E_NOMEM, "out of memory");
 }
 
-static enum tg_rc load_session(const struct work *w, struct tg_model *m, struct tg_err *err)
+/* ---- from the sealed bake of an earlier start ---- */
+
+/* What was wrong with a sealed bake: it is made anew, whatever it was. */
+static void note_bake(const char *what, enum tg_rc rc)
+{
+    tg_log(rc == TG_E_AUTH || rc == TG_E_FORMAT || rc == TG_E_LIMIT ? TG_LOG_WARN : TG_LOG_INFO,
+           "moai.bake", "state=%s code=%s", what, tg_rc_name(rc));
+}
+
+static bool is_golden(const struct tg_tgsp_file *f)
+{
+    return strncmp(f->path, "golden/", 7) == 0;
+}
+
+/* Of the package itself only the golden files are needed. */
+static enum tg_rc read_golden(struct work *w, struct tg_err *err)
+{
+    const struct tg_tgsp_manifest *m = tg_tgsp_manifest_get(w->package);
+    const struct tg_tgsp_file *v = m->files.items;
+    size_t sum = 0, at = 0;
+
+    w->only = tg_calloc(m->files.n + 1, sizeof(*w->only));
+    if (w->only == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < m->files.n; i++)
+        if (is_golden(&v[i]) &&
+            (v[i].size > SIZE_MAX / 4 || !tg_add_size(sum, (size_t)v[i].size, &sum)))
+            return TG_FAIL(err, TG_E_LIMIT, "the golden files are too large");
+    TG_TRY(tg_secret_new(sum + 1, &w->golden, err));
+    for (size_t i = 0; i < m->files.n; i++) {
+        uint8_t *to = tg_secret_data(w->golden) + at;
+
+        if (!is_golden(&v[i]))
+            continue;
+        TG_TRY(tg_tgsp_read(w->package, v[i].offset, to, (size_t)v[i].size, err));
+        w->only[i] = tg_bytes_make(to, (size_t)v[i].size);
+        at += (size_t)v[i].size;
+    }
+    return tg_secret_seal(w->golden, err);
+}
+
+/* true: w->bake holds the model. */
+static bool thaw(struct work *w)
+{
+    struct tg_err why = TG_ERR_INIT;
+    enum tg_rc rc;
+
+    if (!w->bake_keyed || w->o->bake_in < 0 || w->o->keep_files)
+        return false;
+    rc = tg_bake_unseal(w->o->bake_in, &w->bake_key, w->o->threads, &w->bake, &why);
+    if (rc != TG_OK)
+        note_bake("refused", rc);
+    return rc == TG_OK;
+}
+
+static enum tg_rc load_thawed(struct work *w, struct tg_model *m, struct tg_err *err)
+{
+    const struct tg_model_files files = {.manifest = tg_tgsp_manifest_get(w->package),
+                                         .only = w->only};
+
+    TG_TRY(tg_session_baked(w->o->ort, &w->bake, &m->session, err));
+    m->from_bake = true;
+    TG_TRY(tell(w, TG_LOAD_CHECKING, err));
+    return tg_golden_check(m->session, &files, &m->golden_cases, err);
+}
+
+/* ---- from the package ---- */
+
+static void keep_bake(const struct work *w)
+{
+    struct tg_err why = TG_ERR_INIT;
+    enum tg_rc rc;
+
+    if (!w->bake_keyed || w->o->bake_out < 0)
+        return;
+    rc = tg_bake_seal(&w->bake, &w->bake_key, w->o->bake_out, &why);
+    note_bake(rc == TG_OK ? "sealed" : "unsealed", rc);
+}
+
+/* Baked if it can be; as it is otherwise. */
+static enum tg_rc make_session(struct work *w, const struct tg_session_spec *spec,
+                               struct tg_model *m, struct tg_err *err)
+{
+    struct tg_err why = TG_ERR_INIT;
+    enum tg_rc rc = TG_E_UNSUPPORTED;
+
+    if (w->o->pipe != NULL && w->o->pipe->in >= 0)
+        rc = tg_bake_make(w->o->ort, spec, w->o->pipe, &w->bake, &why);
+    if (rc == TG_OK) {
+        keep_bake(w);
+        rc = tg_session_baked(w->o->ort, &w->bake, &m->session, &why);
+    }
+    if (rc == TG_OK)
+        return TG_OK;
+    note_bake("none", rc);
+    tg_bake_done(&w->bake);
+    return tg_session_open(w->o->ort, spec, &m->session, err);
+}
+
+/* The weights are in the image, or ONNX Runtime's own: nothing is used from the package any more.
+ */
+static void release_files(const struct work *w, struct tg_model *m)
+{
+    tg_named_done(&m->named);
+    if (w->o->keep_files)
+        return;
+    tg_secret_free(m->region);
+    m->region = NULL;
+}
+
+static enum tg_rc load_session(struct work *w, struct tg_model *m, struct tg_err *err)
 {
     const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
     struct tg_bytes plain = tg_bytes_make(tg_secret_data(m->region), tg_secret_size(m->region));
-    const struct tg_model_files files = {manifest, plain};
-    const struct tg_tgsp_file *file = NULL;
-    struct beside beside = {&files, NULL};
+    const struct tg_model_files files = {.manifest = manifest, .plain = plain};
+    struct beside beside = {.files = &files};
     struct tg_session_spec spec = {.file = file_beside, .file_arg = &beside};
 
-    TG_TRY(tell(w, TG_LOAD_LOADING, err));
-    TG_TRY(tg_model_pick(manifest, &file, err));
-    beside.model = file->path;
-    spec.model = tg_bytes_sub(plain, (size_t)file->offset, (size_t)file->size);
+    TG_TRY(tg_model_pick(manifest, &w->file, err));
+    beside.model = w->file->path;
+    spec.model = tg_bytes_sub(plain, (size_t)w->file->offset, (size_t)w->file->size);
     TG_TRY(tg_named_load(&files, &spec, &m->named, err));
-    TG_TRY(tg_session_open(w->o->ort, &spec, &m->session, err));
+    TG_TRY(make_session(w, &spec, m, err));
     TG_TRY(tell(w, TG_LOAD_CHECKING, err));
-    return tg_golden_check(m->session, &files, &m->golden_cases, err);
+    TG_TRY(tg_golden_check(m->session, &files, &m->golden_cases, err));
+    if (tg_session_image(m->session) > 0 || (!beside.used && spec.n_weights == 0))
+        release_files(w, m);
+    return TG_OK;
+}
+
+/* A bake that could be opened but does not run is made anew as well. */
+static enum tg_rc load_model(struct work *w, struct tg_model *m, struct tg_err *err)
+{
+    struct tg_err why = TG_ERR_INIT;
+    enum tg_rc rc;
+
+    if (thaw(w)) {
+        TG_TRY(read_golden(w, err));
+        TG_TRY(tell(w, TG_LOAD_LOADING, err));
+        rc = load_thawed(w, m, &why);
+        note_bake(rc == TG_OK ? "opened" : "unusable", rc);
+        if (rc == TG_OK)
+            return TG_OK;
+        tg_session_free(m->session);
+        m->session = NULL;
+        m->from_bake = false;
+        tg_bake_done(&w->bake);
+    }
+    TG_TRY(decrypt(w, m, err));
+    if (is_held(w))
+        return TG_OK;
+    TG_TRY(tell(w, TG_LOAD_LOADING, err));
+    return load_session(w, m, err);
 }
 
 static void take_facts(const struct work *w, struct tg_model *m)
@@ -317,9 +484,7 @@ enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
     take_facts(&w, m);
     TG_TRY(unwrap(&w, err));
     TG_TRY(tell(&w, TG_LOAD_DECRYPTING, err));
-    TG_TRY(decrypt(&w, m, err));
-    if (!is_held(&w))
-        TG_TRY(load_session(&w, m, err));
+    TG_TRY(load_model(&w, m, err));
     TG_TRY(keep_table(&w, m, err));
     m->load_ns = tg_clock_mono_ns() - start;
     *out = tg_steal(&m);

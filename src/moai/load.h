@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "moai/bake.h"
 #include "moai/named.h"
 #include "moai/session.h"
 #include "tgsp/format.h"
@@ -23,6 +24,9 @@ struct tg_load_opts {
     int64_t now; /* Unix seconds */
     unsigned threads;
     struct tg_ort *ort;
+    /* The sealed bake of an earlier start to read, and an empty file for a new one; -1: none. */
+    int bake_in, bake_out;
+    struct tg_bake_pipe *pipe; /* for baking; NULL: the model is run as it is. Closed. */
     /* Told before each step; anything but TG_OK ends the load. */
     enum tg_rc (*state)(void *arg, enum tg_load_state s, struct tg_err *err);
     void *arg;
@@ -37,9 +41,11 @@ struct tg_kept_file {
     uint64_t offset, size; /* in the region */
 };
 
-/* A loaded model. The region holds the package's whole plaintext, read-only, until freed. */
+/* A loaded model. */
 struct tg_model {
+    /* The package's plaintext, read-only: only while something is used from it, else NULL. */
     struct tg_secret *region;
+    bool from_bake;             /* it came from the sealed bake */
     struct tg_session *session; /* NULL: held, not run */
     struct tg_named named;      /* what the session takes by name */
     struct tg_kept_file *files; /* with keep_files */

@@ -70,8 +70,11 @@ TG_RC tg_sandbox_landlock(struct tg_err *err);
 int tg_sandbox_landlock_version(void); /* 0: none */
 
 enum tg_sandbox_phase {
-    TG_SANDBOX_LOAD = 1, /* read descriptors, make threads and locked memory */
-    TG_SANDBOX_SERVE = 2 /* accept, read, write, compute */
+    TG_SANDBOX_LOAD = 1,  /* read descriptors, make threads and locked memory */
+    TG_SANDBOX_SERVE = 2, /* accept, read, write, compute */
+    /* As LOAD, and a path may be opened to be written anew: only inside Landlock, so that
+     * it leads to descriptors of this process alone (/proc/self/fd/N of a pipe). */
+    TG_SANDBOX_LOAD_BAKE = 5
 };
 
 /* For all threads of the process. There is no way back.

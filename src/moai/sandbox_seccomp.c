@@ -17,12 +17,14 @@ enum check {
     EMPTY_PATH,  /* argument 3 has AT_EMPTY_PATH: fstat of newer C libraries */
     NAME,        /* argument 0 is PR_SET_NAME: threads are named */
     READABLE,    /* argument 1 is FIONREAD */
+    ANEW,        /* argument 2 is what "wb" of the C library opens with: write, create, truncate */
     OWN_LIMIT,   /* arguments 0 and 2 are 0: getrlimit, of this process, changing nothing */
     SEALING,     /* argument 1 is F_ADD_SEALS */
     SEALABLE /* argument 1 is MFD_CLOEXEC | MFD_ALLOW_SEALING: no huge pages, nothing to execute */
 };
 
 #define BOTH (TG_SANDBOX_LOAD | TG_SANDBOX_SERVE)
+#define BAKE (TG_SANDBOX_LOAD_BAKE & ~TG_SANDBOX_LOAD)
 
 /* The whole list. A call that is on no row kills the process. Filters add up to what all of them
  * allow, so what is needed for serving stands on both lists. */
@@ -37,6 +39,7 @@ static const struct {
     {SCMP_SYS(write),             BOTH,            ANY        },
     {SCMP_SYS(writev),            BOTH,            ANY        },
     {SCMP_SYS(close),             BOTH,            ANY        },
+    {SCMP_SYS(openat),            BAKE,            ANEW       },
     {SCMP_SYS(pread64),           TG_SANDBOX_LOAD, ANY        },
     {SCMP_SYS(lseek),             TG_SANDBOX_LOAD, ANY        },
     {SCMP_SYS(fstat),             BOTH,            ANY        },
@@ -118,6 +121,9 @@ static int add(scmp_filter_ctx ctx, int nr, enum check check)
                                 SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
     case NAME:
         return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
+    case ANEW:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1,
+                                SCMP_A2(SCMP_CMP_EQ, O_WRONLY | O_CREAT | O_TRUNC, 0));
     case READABLE:
         return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1(SCMP_CMP_EQ, FIONREAD, 0));
     case OWN_LIMIT:

@@ -42,6 +42,7 @@ struct worker {
     struct tg_model *model;
     struct tg_service service;
     bool token_set;
+    struct tg_bake_pipe pipe;
     enum tg_rc end; /* why the loop stopped */
     enum tg_rc rc;  /* of all of it */
     bool own_network;
@@ -347,15 +348,18 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
     tg_log(tg_sandbox_is_real() ? TG_LOG_INFO : TG_LOG_WARN, "moai.sandbox",
            "seccomp=%s landlock=%d network=%s", tg_sandbox_is_real() ? "list" : "absent",
            tg_sandbox_landlock_version(), w->own_network ? "none" : "forbidden");
-    return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
+    if (tg_sandbox_landlock_version() == 0) /* nothing may be opened: no bake can be handed out */
+        return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
+    TG_TRY(tg_bake_pipe_new(&w->pipe, err));
+    return tg_sandbox_enter(TG_SANDBOX_LOAD_BAKE, err);
 }
 
 /* ---- inside ---- */
 
 static void close_inputs(const struct tg_worker_opts *o)
 {
-    const int fds[] = {o->package, o->trust,      o->key,  o->rollback,
-                       o->grant,   o->deployment, o->token};
+    const int fds[] = {o->package,    o->trust,   o->key,      o->rollback, o->grant,
+                       o->deployment, o->bake_in, o->bake_out, o->token};
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
         tg_fd_close(fds[i]);
@@ -377,6 +381,9 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
         .threads = o->threads != 0 ? o->threads : tg_thread_cpus(),
         .ort = w->ort,
         .keep_files = o->native >= 0 && o->n_takers > 0,
+        .bake_in = o->bake_in,
+        .bake_out = o->bake_out,
+        .pipe = &w->pipe,
         .state = say_state,
         .arg = w,
     };
@@ -384,18 +391,19 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
     TG_TRY(tg_model_load(&opts, &w->model, err));
     w->service.model = w->model;
     close_inputs(o);
+    tg_bake_pipe_done(&w->pipe);
     TG_TRY(tg_sandbox_enter(TG_SANDBOX_SERVE, err));
     return say_healthy(w, err);
 }
 
 static enum tg_rc keep_only_ours(const struct tg_worker_opts *o, struct tg_err *err)
 {
-    int keep[9 + TG_SERVICE_LISTENERS_MAX] = {o->package,  o->trust,      o->key,
-                                              o->rollback, o->grant,      o->token,
-                                              o->control,  o->deployment, o->native};
+    int keep[11 + TG_SERVICE_LISTENERS_MAX] = {o->package, o->trust,    o->key,     o->rollback,
+                                               o->grant,   o->token,    o->control, o->deployment,
+                                               o->bake_in, o->bake_out, o->native};
 
-    memcpy(keep + 9, o->listen, o->n_listen * sizeof(keep[0]));
-    return tg_sandbox_close_fds(keep, 9 + o->n_listen, err);
+    memcpy(keep + 11, o->listen, o->n_listen * sizeof(keep[0]));
+    return tg_sandbox_close_fds(keep, 11 + o->n_listen, err);
 }
 
 /* Whatever touches a key or a model runs here, on a stack in the protected region. */
@@ -440,7 +448,7 @@ static enum tg_rc run(struct worker *w, struct tg_err *err)
 
 enum tg_rc tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err)
 {
-    struct worker w = {.o = opts, .err = err};
+    struct worker w = {.o = opts, .err = err, .pipe = TG_BAKE_PIPE_INIT};
     enum tg_rc rc;
 
     tg_log(TG_LOG_INFO, "moai.start", "version=%s onnxruntime=%s", TG_VERSION, tg_ort_version());

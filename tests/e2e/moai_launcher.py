@@ -80,6 +80,7 @@ class Worker:
             "rollback": how.get("rollback", kit_dir / "empty.rollback"),
             "grant": how.get("grant"),
             "deployment": how.get("deployment"),
+            "bake-in": how.get("bake_in"),
         }
         fds, argv = [theirs.fileno()], ["--control-fd", str(theirs.fileno())]
         opened = []
@@ -92,6 +93,10 @@ class Worker:
         if "native" in how:  # a Native
             fds.append(how["native"].socket.fileno())
             argv += ["--native-fd", str(how["native"].socket.fileno())]
+        if "bake_out" in how:
+            fd = os.open(how["bake_out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            opened.append(fd)
+            argv += ["--bake-out-fd", str(fd)]
         for s in listener.sockets if listener else []:
             fds.append(s.fileno())
             argv += ["--listen-fd", str(s.fileno())]

@@ -104,6 +104,8 @@ static int setup(void **state)
     fx_write(f, "in/notes", beside, sizeof beside);
     TG_AUTO(tg_buf_done) struct tg_buf package = fx_build(f, "in", onnx_format);
     opts = (struct tg_load_opts){.grant = -1,
+                                 .bake_in = -1,
+                                 .bake_out = -1,
                                  .deployment = -1,
                                  .fleet = "fleet",
                                  .device_id = "device",

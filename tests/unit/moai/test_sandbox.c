@@ -231,6 +231,78 @@ static void onnx_runtime_lives_inside(void **state)
     assert_int_equal(in_child(onnx_runtime), 0);
 }
 
+/* While baking a path may be opened to be written anew, and leads to no file: not one that is
+ * there, nor a new one; only to what the process has open and is no file. */
+static char bake_file[64];
+
+static int bake_opens(void)
+{
+    char fresh[128], way[64], got = 0;
+    int fds[2], fd;
+
+    (void)snprintf(fresh, sizeof(fresh), "%s.new", bake_file);
+    if (pipe(fds) != 0)
+        return 1;
+    (void)snprintf(way, sizeof(way), "/proc/self/fd/%d", fds[1]);
+    if (tg_sandbox_begin(&err) != TG_OK)
+        return 2;
+    if (tg_sandbox_landlock_version() == 0)
+        return 77;
+    if (tg_sandbox_landlock(&err) != TG_OK)
+        return 9;
+    if (unlink(bake_file) == 0 || rename(bake_file, fresh) == 0 || mkdir(fresh, 0700) == 0)
+        return 3;
+    if (tg_sandbox_enter(TG_SANDBOX_LOAD_BAKE, &err) != TG_OK)
+        return 4;
+    if (open(bake_file, O_WRONLY | O_CREAT | O_TRUNC, 0600) >= 0 || errno != EACCES)
+        return 5;
+    if (open(fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600) >= 0 || errno != EACCES)
+        return 6;
+    fd = open(way, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0 || write(fd, "x", 1) != 1 || read(fds[0], &got, 1) != 1 || got != 'x')
+        return 7;
+    (void)open("/etc/hostname", O_RDONLY); /* kills */
+    return 8;
+}
+
+static void baking_opens_no_file(void **state)
+{
+    int fd, got;
+
+    (void)state;
+    (void)snprintf(bake_file, sizeof(bake_file), "/tmp/tg-sandbox-XXXXXX");
+    fd = mkstemp(bake_file);
+    assert_true(fd >= 0);
+    got = in_child(bake_opens);
+    (void)close(fd);
+    assert_int_equal(unlink(bake_file), 0); /* it is still there */
+    if (got == 77 || no_seccomp_here())
+        skip();
+    assert_int_equal(got, 1000 + SIGSYS);
+}
+
+static int bake_serves(void)
+{
+    if (tg_sandbox_begin(&err) != TG_OK || tg_sandbox_landlock_version() == 0)
+        return 77;
+    if (tg_sandbox_landlock(&err) != TG_OK)
+        return 4;
+    if (tg_sandbox_enter(TG_SANDBOX_LOAD_BAKE, &err) != TG_OK ||
+        tg_sandbox_enter(TG_SANDBOX_SERVE, &err) != TG_OK)
+        return 1;
+    return open("/proc/self/fd/1", O_WRONLY | O_CREAT | O_TRUNC, 0600) >= 0 ? 2 : 3;
+}
+
+static void serving_opens_nothing_at_all(void **state)
+{
+    int got = in_child(bake_serves);
+
+    (void)state;
+    if (got == 77 || no_seccomp_here())
+        skip();
+    assert_int_equal(got, 1000 + SIGSYS);
+}
+
 static void *open_in_thread(void *arg)
 {
     volatile int *go = arg;
@@ -453,6 +525,8 @@ int main(void)
         cmocka_unit_test(forbidden_calls_kill),
         cmocka_unit_test(honest_work_goes_on),
         cmocka_unit_test(onnx_runtime_lives_inside),
+        cmocka_unit_test(baking_opens_no_file),
+        cmocka_unit_test(serving_opens_nothing_at_all),
         cmocka_unit_test(older_threads_are_inside_too),
         cmocka_unit_test(begin_hardens_the_process),
         cmocka_unit_test(landlock_leaves_no_file),

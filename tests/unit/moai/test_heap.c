@@ -245,7 +245,7 @@ static void the_level_is_said(void **state)
     assert_false(tg_protect_parse("", &level));
     if (!tg_protect_heap())
         skip();
-    print_message("level: %s\n", tg_level_name(tg_region_level()));
+    print_message("# level: %s\n", tg_level_name(tg_region_level()));
     assert_ok(tg_protect_require(TG_LEVEL_NONE, &err));
 }
 

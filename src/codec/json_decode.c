@@ -17,6 +17,10 @@ struct at {
 struct dec {
     struct tg_arena *arena;
     struct tg_err *err;
+    struct tg_bytes text;
+    const char *what;
+    const struct tg_jfield *long_field; /* whose entries are not in the tree; NULL: none */
+    struct tg_json_list long_list;
 };
 
 static void path_text(const struct at *at, char *out, size_t n)
@@ -197,6 +201,33 @@ static enum tg_rc list_size(const struct dec *d, const struct tg_jfield *f, cons
     return list->items != NULL ? TG_OK : nomem(d);
 }
 
+/* What the ordinary parser says of text that the entry-by-entry one did not get through. */
+static enum tg_rc explain(const struct dec *d)
+{
+    TG_AUTO(tg_json_decrefp) json_t *root = NULL;
+
+    TG_TRY(tg_json_parse(d->text, d->what, &root, d->err));
+    return nomem(d); /* nothing is wrong with it, then */
+}
+
+static enum tg_rc dec_long(const struct dec *d, const struct tg_jfield *f, const struct at *at,
+                           struct tg_jlist *list)
+{
+    const struct tg_jschema *s = f->sub.schema;
+    size_t next = d->long_list.from;
+
+    TG_TRY(list_size(d, f, at, d->long_list.n, s->size, list));
+    for (size_t i = 0; i < list->n; i++) {
+        struct at here = {.up = at, .index = i};
+        TG_AUTO(tg_json_decrefp) json_t *j = tg_json_list_next(d->text, &d->long_list, &next);
+
+        if (j == NULL)
+            return explain(d);
+        TG_TRY(decode_struct(d, s, j, &here, (char *)list->items + i * s->size));
+    }
+    return next == d->long_list.to ? TG_OK : explain(d);
+}
+
 static enum tg_rc dec_objs(const struct dec *d, const struct tg_jfield *f, const json_t *j,
                            const struct at *at, void *to)
 {
@@ -205,6 +236,11 @@ static enum tg_rc dec_objs(const struct dec *d, const struct tg_jfield *f, const
 
     if (!json_is_array(j))
         return bad(d, at, "must be an array");
+    if (f == d->long_field) {
+        TG_TRY(dec_long(d, f, at, &list));
+        memcpy(to, &list, sizeof(list));
+        return TG_OK;
+    }
     TG_TRY(list_size(d, f, at, json_array_size(j), s->size, &list));
     for (size_t i = 0; i < list.n; i++) {
         struct at here = {.up = at, .index = i};
@@ -327,17 +363,39 @@ static enum tg_rc decode_struct(const struct dec *d, const struct tg_jschema *s,
     return TG_OK;
 }
 
+/* Lists from this length on are decoded entry by entry. */
+#define LONG_LIST 256
+
+/* The tree, without the entries of the first long list at the top. */
+static enum tg_rc parse(struct dec *d, const struct tg_jschema *schema, json_t **root)
+{
+    TG_TRY(tg_json_scan(d->text, d->what, d->err));
+    for (size_t i = 0; i < schema->n && d->long_field == NULL; i++) {
+        if (schema->fields[i].type != TG_JT_OBJS)
+            continue;
+        d->long_list = tg_json_list_find(d->text, schema->fields[i].name);
+        if (d->long_list.n >= LONG_LIST)
+            d->long_field = &schema->fields[i];
+    }
+    if (d->long_field != NULL)
+        *root = tg_json_parse_without(d->text, &d->long_list);
+    if (*root != NULL)
+        return TG_OK;
+    d->long_field = NULL;
+    return tg_json_parse(d->text, d->what, root, d->err);
+}
+
 enum tg_rc tg_json_decode(const struct tg_jschema *schema, struct tg_bytes text, const char *what,
                           struct tg_arena *arena, void *out, struct tg_err *err)
 {
     TG_AUTO(tg_json_decrefp) json_t *root = NULL;
-    struct dec d = {.arena = arena, .err = err};
+    struct dec d = {.arena = arena, .err = err, .text = text, .what = what};
     struct at top = {.name = what};
     void *fresh = tg_arena_alloc(arena, 1, schema->size);
 
     if (fresh == NULL)
         return nomem(&d);
-    TG_TRY(tg_json_parse(text, what, &root, err));
+    TG_TRY(parse(&d, schema, &root));
     TG_TRY(decode_struct(&d, schema, root, &top, fresh));
     memcpy(out, fresh, schema->size);
     return TG_OK;

@@ -84,7 +84,7 @@ static enum tg_rc scan_one(struct scan *s, struct tg_err *err)
     return TG_OK;
 }
 
-static enum tg_rc scan(struct tg_bytes text, const char *what, struct tg_err *err)
+enum tg_rc tg_json_scan(struct tg_bytes text, const char *what, struct tg_err *err)
 {
     struct scan s = {.text = text, .what = what};
 
@@ -98,7 +98,7 @@ enum tg_rc tg_json_parse(struct tg_bytes text, const char *what, json_t **out, s
     json_error_t where;
     json_t *root;
 
-    TG_TRY(scan(text, what, err));
+    TG_TRY(tg_json_scan(text, what, err));
     if (text.n == 0)
         return TG_FAIL(err, TG_E_FORMAT, "%s: empty", what);
     root = json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, &where);

@@ -182,3 +182,14 @@ def test_a_large_manifest_is_within_its_share(author, tmp_path):
     assert manifest > 1_500_000
     got = peak("verify", tmp_path / "m.tgsp", "--trust", author.pub)
     assert got <= 24 * MIB + 4 * manifest + len(os.sched_getaffinity(0)) * 2 * CHUNK, (got, manifest)
+
+
+def test_very_many_files_are_within_their_share(author, tmp_path):
+    """65,000 files of a few bytes of manifest each, which as a tree of objects would take twenty times that."""
+    (tmp_path / "model").mkdir()
+    for i in range(65_000):
+        (tmp_path / "model" / str(i)).touch()
+    pack.build(author, tmp_path / "model", tmp_path / "m.tgsp", timeout=300)
+    got = peak("verify", tmp_path / "m.tgsp", "--trust", author.pub)
+    manifest = manifest_size(tmp_path / "m.tgsp")
+    assert got <= 24 * MIB + 4 * manifest, (got, manifest)

@@ -118,7 +118,7 @@ void *realloc(void *p, size_t n)
     return alloc_fails(__builtin_return_address(0)) ? NULL : __libc_realloc(p, n);
 }
 
-/* ---- the system: straight to the kernel ---- */
+/* ---- the system: straight to the kernel, by the calls that every architecture has ---- */
 
 ssize_t read(int fd, void *p, size_t n)
 {
@@ -183,7 +183,7 @@ int fdatasync(int fd)
 
 int rename(const char *from, const char *to)
 {
-    return fails(RENAME) ? -1 : (int)syscall(SYS_rename, from, to);
+    return fails(RENAME) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 int renameat2(int a, const char *from, int b, const char *to, unsigned flags)
@@ -211,7 +211,7 @@ int open64(const char *path, int flags, ...)
 
 int mkdir(const char *path, mode_t mode)
 {
-    return fails(MAKE) ? -1 : (int)syscall(SYS_mkdir, path, mode);
+    return fails(MAKE) ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)

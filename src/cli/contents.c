@@ -27,7 +27,7 @@ enum tg_rc cli_map_open(const struct tg_tgsp_inputs *in, size_t i, struct cli_ma
     out->p = out->n == 0 ? NULL : mmap(NULL, out->n, PROT_READ, MAP_PRIVATE, fd, 0);
     if (out->p == MAP_FAILED) {
         out->p = NULL;
-        return TG_FAIL_ERRNO(err, TG_E_IO, "%s", f->path);
+        return TG_FAIL_ERRNO(err, errno == ENOMEM ? TG_E_NOMEM : TG_E_IO, "%s", f->path);
     }
     return TG_OK;
 }

@@ -17,6 +17,9 @@ import pack
 import programs
 
 SHIM = programs.BUILD / "tests" / "fault" / "libtgfault.so"
+CORPUS = programs.ROOT / "tests" / "fuzz" / "corpus"
+VIEWS = (CORPUS / "torch" / "torch-views.pt").read_bytes()  # PyTorch's archive, and what it becomes
+CONVERTED = (CORPUS / "safetensors" / "torch-views.safetensors").read_bytes()
 FULL = bool(os.environ.get("TG_FULL"))
 pytestmark = pytest.mark.skipif(programs.sanitized(), reason="a sanitizer brings its own malloc")
 
@@ -92,8 +95,26 @@ class Build(Try):
         return same
 
 
+class Convert(Try):
+    """A model whose weights are checked, and rewritten on the way."""
+
+    def go(self, **how):
+        return self.run("build", "--input-dir", self.world.weights, "--out", self.folder / "b.tgsp", "--signing-key",
+                        self.world.author.sign, "--recipient", self.world.author.key_pub, "--model-name", "m",
+                        "--convert", "safetensors", "--metadata", "weights_file=w.pt", **how)
+
+    made = Build.made
+
+    def whole(self, made, _):
+        out = self.folder / "check"
+        pack.run("open", made, "--trust", self.world.author.pub, "--key", self.world.author.key, "--out-dir", out)
+        same = pack.tree(out) == {b"model.onnx": pack.ONNX, b"x.bin": b"x" * 5000, b"w.safetensors": CONVERTED}
+        shutil.rmtree(out)
+        return same
+
+
 HUNG = "hung"
-COMMANDS = {"verify": Verify, "open": Open, "open-some": OpenSome, "build": Build}
+COMMANDS = {"verify": Verify, "open": Open, "open-some": OpenSome, "build": Build, "convert": Convert}
 
 
 class World:
@@ -105,6 +126,9 @@ class World:
         self.model = folder / "model"
         pack.write(self.model / "a", os.urandom(150000))
         pack.write(self.model / "sub" / "b", b"second")
+        self.weights = folder / "weights"
+        for name, data in ("model.onnx", pack.ONNX), ("x.bin", b"x" * 5000), ("w.pt", VIEWS):
+            pack.write(self.weights / name, data)
         self.package = folder / "m.tgsp"
         pack.build(self.author, self.model, self.package, "--recipient", self.author.key_pub, "--chunk-size", 65536)
         self.good_tree = pack.tree(self.model)

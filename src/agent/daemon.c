@@ -80,6 +80,18 @@ void tg_daemon_report(struct tg_daemon *d, const char *deployment_id, enum tg_up
     d->dirty = true;
 }
 
+void tg_daemon_handed_over(struct tg_daemon *d, const struct tg_worker *w)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_outbox_item item = {.handover = true, .state = TG_UPDATE_RUNNING};
+    TG_TEXT_SET(item.deployment_id, w->pkg.deployment_id);
+    TG_TEXT_SET(item.reason, w->handed);
+    tg_log(TG_LOG_INFO, "agent.handover", "pid=%d what=\"%s\"", (int)w->pid, w->handed);
+    if (tg_outbox_add(&d->state, &d->outbox, &item, &err) != TG_OK)
+        tg_log_err("agent.outbox", &err);
+    d->dirty = true;
+}
+
 static void prune(struct tg_daemon *d)
 {
     if (!d->prune || tg_jobs_busy(d->jobs))
@@ -275,8 +287,27 @@ static TG_RC open_loop(struct tg_daemon *d, struct tg_err *err)
     return TG_OK;
 }
 
+static TG_RC open_native(struct tg_daemon *d, struct tg_err *err)
+{
+    const char *set = d->set.native_socket;
+    size_t n = strlen(d->set.predict_socket);
+    if (strcmp(set, "off") == 0)
+        return TG_OK;
+    if (set[0]) {
+        TG_TEXT_SET(d->native_path, set);
+    } else if (n + sizeof ".native" <= sizeof d->native_path) {
+        memcpy(d->native_path, d->set.predict_socket, n);
+        memcpy(d->native_path + n, ".native", sizeof ".native");
+    } else {
+        tg_log(TG_LOG_WARN, "agent.native", "socket=none reason=\"its path would be too long\"");
+        return TG_OK;
+    }
+    return tg_listen_native(d->native_path, d->set.socket_group, &d->native, err);
+}
+
 static TG_RC open_sockets(struct tg_daemon *d, struct tg_err *err)
 {
+    TG_TRY(open_native(d, err));
     TG_TRY(tg_listen_unix(d->set.predict_socket, d->set.socket_group, &d->listen[0], err));
     d->n_listen = 1;
     if (!d->set.tcp)
@@ -349,6 +380,9 @@ static void tear_down(struct tg_daemon *d)
     tg_jobs_free(d->jobs);
     if (d->n_listen > 0)
         (void)unlink(d->set.predict_socket);
+    if (d->native >= 0)
+        (void)unlink(d->native_path);
+    tg_fd_close(d->native);
     for (size_t i = 0; i < d->n_listen; i++)
         tg_fd_close(d->listen[i]);
     tg_fd_close(d->kem_dir);
@@ -360,7 +394,8 @@ TG_RC tg_daemon_run(const struct tg_run_opts *opts, struct tg_err *err)
     TG_AUTO(tg_freep) struct tg_daemon *d = tg_calloc(1, sizeof *d);
     if (!d)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    *d = (struct tg_daemon){.opts = *opts, .state = TG_STATE_INIT, .kem_dir = -1, .dirty = true};
+    *d = (struct tg_daemon){
+        .opts = *opts, .state = TG_STATE_INIT, .kem_dir = -1, .native = -1, .dirty = true};
     for (size_t i = 0; i < TG_SLOTS; i++) {
         d->slots[i].daemon = d;
         d->slots[i].w = TG_WORKER_INIT;

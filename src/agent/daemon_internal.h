@@ -85,6 +85,8 @@ struct tg_daemon {
     int kem_dir;
     int listen[TG_WORKER_LISTEN_MAX];
     size_t n_listen;
+    int native; /* -1: none */
+    char native_path[108];
     uint16_t tcp_port;
     struct tg_loop *loop;
     struct tg_loop_item *timer;
@@ -105,6 +107,8 @@ struct tg_daemon {
 
 /* daemon.c */
 uint64_t tg_daemon_now_ms(void);
+/* Queue the account of a hand-over for the platform. */
+void tg_daemon_handed_over(struct tg_daemon *d, const struct tg_worker *w);
 uint32_t tg_daemon_random(void);
 void tg_daemon_why(struct tg_why *why, enum tg_rc code, const char *text);
 /* Fault drill: die here if asked to. */

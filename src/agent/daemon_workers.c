@@ -124,6 +124,10 @@ static TG_RC read_one(struct tg_slot *slot, struct tg_err *err)
 {
     enum tg_worker_phase before = slot->w.phase;
     TG_TRY(tg_worker_read(&slot->w, tg_daemon_now_ms(), err));
+    if (slot->w.handed[0]) {
+        tg_daemon_handed_over(slot->daemon, &slot->w);
+        slot->w.handed[0] = 0;
+    }
     if (slot->w.phase != before)
         slot_phase(slot);
     return TG_OK;
@@ -168,6 +172,7 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
                                 .pkg = pkg,
                                 .kem_dir = d->kem_dir,
                                 .n_listen = d->n_listen,
+                                .native = d->native,
                                 .new_grant = new_grant,
                                 .with_deployment = role == TG_ROLE_TRIAL};
     memcpy(o.listen, d->listen, sizeof o.listen);

@@ -103,7 +103,8 @@ TG_RC tg_device_report(struct tg_device *d, const struct tg_outbox_item *item, b
     struct tg_wire_report in = {.seq = item->seq,
                                 .state = (int)item->state,
                                 .code = item->code[0] ? item->code : NULL,
-                                .reason = item->reason[0] ? item->reason : NULL};
+                                .reason = item->reason[0] && !item->handover ? item->reason : NULL,
+                                .handover = item->handover ? item->reason : NULL};
     struct exchange x = {
         .method = TG_HTTP_POST, .target = target, .schema = &tg_wire_report, .in = &in};
     *over = false;

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +121,47 @@ static TG_RC set_socket(struct enrolling *e, struct tg_err *err)
     return TG_OK;
 }
 
+static TG_RC set_native(struct enrolling *e, struct tg_err *err)
+{
+    const char *path = e->o->native_socket;
+    if (path && strcmp(path, "off") != 0 && path[0] != '/')
+        return TG_FAIL(err, TG_E_USAGE, "--native-socket: '%s' is no absolute path, nor \"off\"",
+                       path);
+    if (path && strlen(path) >= sizeof e->set.native_socket)
+        return TG_FAIL(err, TG_E_LIMIT, "--native-socket: a socket's path has at most %zu bytes",
+                       sizeof e->set.native_socket - 1);
+    if (e->o->native_spin_us > TG_NATIVE_SPIN_US_MAX)
+        return TG_FAIL(err, TG_E_USAGE, "--native-spin: at most %d microseconds",
+                       TG_NATIVE_SPIN_US_MAX);
+    TG_TEXT_SET(e->set.native_socket, path ? path : "");
+    e->set.native_spin_us = e->o->native_spin_us;
+    return TG_OK;
+}
+
+/* Numbers are kept: what a name means later is no longer the operator's word. */
+static TG_RC set_handover(struct enrolling *e, struct tg_err *err)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < e->o->n_handover; i++) {
+        uint64_t uid = 0;
+        if (tg_parse_u64(e->o->handover[i], UINT32_MAX - 1, &uid) != TG_OK) {
+            struct passwd pw, *found = NULL;
+            char buf[16384];
+            (void)getpwnam_r(e->o->handover[i], &pw, buf, sizeof buf, &found);
+            if (!found)
+                return TG_FAIL(err, TG_E_NOTFOUND, "--handover-user %s: no such user",
+                               e->o->handover[i]);
+            uid = pw.pw_uid;
+        }
+        int n = snprintf(e->set.handover_uids + at, sizeof e->set.handover_uids - at, "%s%" PRIu64,
+                         i ? "," : "", uid);
+        if (n < 0 || (size_t)n >= sizeof e->set.handover_uids - at || i >= TG_HANDOVER_MAX)
+            return TG_FAIL(err, TG_E_LIMIT, "--handover-user: at most %d", TG_HANDOVER_MAX);
+        at += (size_t)n;
+    }
+    return TG_OK;
+}
+
 static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
 {
     const struct tg_enroll_opts *o = e->o;
@@ -147,6 +190,8 @@ static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
         return TG_FAIL(err, TG_E_USAGE, "--protection: secret, locked or any");
     TG_TRY(set_tcp_token(e, err));
     TG_TRY(set_worker(e, err));
+    TG_TRY(set_native(e, err));
+    TG_TRY(set_handover(e, err));
     return set_socket(e, err);
 }
 

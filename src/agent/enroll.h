@@ -17,7 +17,10 @@ struct tg_enroll_opts {
     const char *trust_store;
     bool no_vault_grants; /* the platform key gets no `granter` role */
     const char *state_dir, *worker, *worker_user, *protection, *name;
-    const char *predict_socket, *socket_group;
+    const char *predict_socket, *native_socket, *socket_group;
+    const char *const *handover; /* users, by name or number */
+    size_t n_handover;
+    uint64_t native_spin_us;
     bool tcp;
     uint64_t tcp_port;
     const char *tcp_token_file;

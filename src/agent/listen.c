@@ -46,7 +46,7 @@ static TG_RC clear_path(const char *path, struct tg_err *err)
     return TG_OK;
 }
 
-TG_RC tg_listen_unix(const char *path, const char *group, int *fd, struct tg_err *err)
+static TG_RC listen_unix(const char *path, const char *group, int type, int *fd, struct tg_err *err)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof a.sun_path)
@@ -57,7 +57,7 @@ TG_RC tg_listen_unix(const char *path, const char *group, int *fd, struct tg_err
     if (group && *group)
         TG_TRY(find_group(group, &gid, err));
     TG_TRY(clear_path(path, err));
-    TG_AUTO(tg_fd_closep) int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    TG_AUTO(tg_fd_closep) int s = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "%s: socket", path);
     mode_t old = umask(0777); /* nobody connects before mode and group are right */
@@ -74,6 +74,16 @@ TG_RC tg_listen_unix(const char *path, const char *group, int *fd, struct tg_err
     *fd = s;
     s = -1;
     return TG_OK;
+}
+
+TG_RC tg_listen_unix(const char *path, const char *group, int *fd, struct tg_err *err)
+{
+    return listen_unix(path, group, SOCK_STREAM, fd, err);
+}
+
+TG_RC tg_listen_native(const char *path, const char *group, int *fd, struct tg_err *err)
+{
+    return listen_unix(path, group, SOCK_SEQPACKET, fd, err);
 }
 
 TG_RC tg_listen_loopback(uint16_t port, int *fd, uint16_t *port_out, struct tg_err *err)

@@ -12,6 +12,9 @@
  * state folder's lock, so no other agent of this folder listens there. */
 TG_RC tg_listen_unix(const char *path, const char *group, int *fd, struct tg_err *err);
 
+/* The same for the native socket: SOCK_SEQPACKET (docs/spec/native-1.0.md). */
+TG_RC tg_listen_native(const char *path, const char *group, int *fd, struct tg_err *err);
+
 /* Listen on 127.0.0.1. port 0: the system chooses; *port_out says which. */
 TG_RC tg_listen_loopback(uint16_t port, int *fd, uint16_t *port_out, struct tg_err *err);
 

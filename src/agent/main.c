@@ -17,10 +17,10 @@
 /* Everything any verb takes; each verb's table says which. */
 struct args {
     const char *server, *token_file, *ca, *fleet, *platform_key, *trust_store, *state_dir, *worker,
-        *worker_user, *protection, *name, *predict_socket, *socket_group, *tcp_token_file, *kill_at,
-        *log_level;
-    struct tg_opt_list trust;
-    uint64_t predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s,
+        *worker_user, *protection, *name, *predict_socket, *native_socket, *socket_group,
+        *tcp_token_file, *kill_at, *log_level;
+    struct tg_opt_list trust, handover;
+    uint64_t native_spin_us, predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s,
         worker_timeout_s;
     bool no_vault_grants, again, once, json;
 };
@@ -66,8 +66,15 @@ static const struct tg_opt enroll_opts[] = {
         "what people call this device (default: host name)"),
     OPT(TG_OPT_STR, "predict-socket", predict_socket, false, "PATH",
         "Unix socket for predictions (default: run/predict.sock in the state folder)"),
+    OPT(TG_OPT_STR, "native-socket", native_socket, false, "PATH",
+        "Unix socket for libtensorguard (default: that path with .native); off: none"),
+    OPT(TG_OPT_U64, "native-spin", native_spin_us, false, "US",
+        "a worker looks for the next call through shared memory for so long before it sleeps: no "
+        "system call, a busy processor (default 0)"),
+    OPT(TG_OPT_LIST, "handover-user", handover, false, "USER",
+        "a user who may be handed files of the running package (repeatable; default: nobody)"),
     OPT(TG_OPT_STR, "socket-group", socket_group, false, "GROUP",
-        "group of that socket (mode 0660)"),
+        "group of the sockets (mode 0660)"),
     OPT(TG_OPT_U64, "predict-tcp", predict_tcp, false, "PORT",
         "listen on 127.0.0.1, too; 0: any port"),
     OPT(TG_OPT_STR, "tcp-token-file", tcp_token_file, false, "F", "token its clients must send"),
@@ -177,6 +184,10 @@ static TG_RC do_enroll(const struct args *a, struct tg_err *err)
                                .protection = a->protection,
                                .name = a->name,
                                .predict_socket = a->predict_socket,
+                               .native_socket = a->native_socket,
+                               .native_spin_us = a->native_spin_us,
+                               .handover = a->handover.v,
+                               .n_handover = a->handover.n,
                                .socket_group = a->socket_group,
                                .tcp = a->predict_tcp != UINT64_MAX,
                                .tcp_port = a->predict_tcp,

@@ -13,6 +13,7 @@ struct item_doc {
     const char *deployment_id;
     int state;
     const char *code, *reason;
+    bool handover;
 };
 
 static const struct tg_jfield item_fields[] = {
@@ -21,6 +22,7 @@ static const struct tg_jfield item_fields[] = {
     TG_J_ENUM(struct item_doc, state, tg_update_state_names, TG_J_REQ),
     TG_J_STR(struct item_doc, code, 0, TG_CODE_TEXT - 1, TG_J_REQ),
     TG_J_STR(struct item_doc, reason, 0, TG_REASON_TEXT - 1, TG_J_REQ),
+    TG_J_BOOL(struct item_doc, handover, TG_J_SKIP0),
 };
 static const struct tg_jschema item_schema =
     TG_J_SCHEMA(struct item_doc, item_fields, TG_J_REFUSE_UNKNOWN);
@@ -38,7 +40,8 @@ static const struct tg_jschema outbox_schema =
 
 static void item_from(const struct item_doc *d, struct tg_outbox_item *out)
 {
-    *out = (struct tg_outbox_item){.seq = d->seq, .state = (enum tg_update_state)d->state};
+    *out = (struct tg_outbox_item){
+        .seq = d->seq, .state = (enum tg_update_state)d->state, .handover = d->handover};
     TG_TEXT_SET(out->deployment_id, d->deployment_id);
     TG_TEXT_SET(out->code, d->code);
     TG_TEXT_SET(out->reason, d->reason);
@@ -73,8 +76,8 @@ static TG_RC save(const struct tg_state *s, const struct tg_outbox *o, struct tg
     struct item_doc items[TG_OUTBOX_MAX];
     for (size_t i = 0; i < o->n; i++) {
         const struct tg_outbox_item *it = &o->items[i];
-        items[i] =
-            (struct item_doc){it->seq, it->deployment_id, (int)it->state, it->code, it->reason};
+        items[i] = (struct item_doc){it->seq,  it->deployment_id, (int)it->state,
+                                     it->code, it->reason,        it->handover};
     }
     struct outbox_doc d = {
         .last_seq = o->last_seq, .reports = {.items = items, .n = o->n}
@@ -94,12 +97,13 @@ static void remove_at(struct tg_outbox *o, size_t i)
 }
 
 /* Which one to lose when the queue is full: the oldest that a later one about the same deployment
- * overtakes, else the oldest. */
+ * overtakes, else the oldest. (Accounts of hand-overs overtake nothing.) */
 static size_t least_missed(const struct tg_outbox *o)
 {
     for (size_t i = 0; i < o->n; i++)
-        for (size_t j = i + 1; j < o->n; j++)
-            if (strcmp(o->items[i].deployment_id, o->items[j].deployment_id) == 0)
+        for (size_t j = i + 1; j < o->n && !o->items[i].handover; j++)
+            if (!o->items[j].handover &&
+                strcmp(o->items[i].deployment_id, o->items[j].deployment_id) == 0)
                 return i;
     return 0;
 }
@@ -131,7 +135,8 @@ TG_RC tg_outbox_add(const struct tg_state *s, struct tg_outbox *o,
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     for (size_t i = 0; i < next->n; i++) {
         const struct tg_outbox_item *old = &next->items[i];
-        if (old->state == item->state && strcmp(old->deployment_id, item->deployment_id) == 0) {
+        if (!item->handover && !old->handover && old->state == item->state &&
+            strcmp(old->deployment_id, item->deployment_id) == 0) {
             remove_at(next, i);
             break;
         }

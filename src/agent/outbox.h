@@ -4,6 +4,7 @@
 #ifndef TG_AGENT_OUTBOX_H
 #define TG_AGENT_OUTBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ struct tg_outbox_item {
     enum tg_update_state state;
     char code[TG_CODE_TEXT]; /* "" unless failed or rolled back */
     char reason[TG_REASON_TEXT];
+    bool handover; /* an account of a hand-over, in reason: not a state, and never overtaken */
 };
 
 struct tg_outbox {

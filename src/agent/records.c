@@ -61,7 +61,8 @@ static const struct tg_jschema journal_schema =
 
 struct settings_doc {
     const char *server, *fleet, *device_id, *worker, *worker_user, *protection, *predict_socket,
-        *socket_group;
+        *native_socket, *handover_uids, *socket_group;
+    uint64_t native_spin_us;
     bool tcp;
     uint64_t tcp_port;
     uint8_t tcp_token_sha256[32];
@@ -76,6 +77,9 @@ static const struct tg_jfield settings_fields[] = {
     TG_J_STR(struct settings_doc, protection, 1, TG_LEVEL_TEXT - 1,
              TG_J_OPT), /* none: the default */
     TG_J_STR(struct settings_doc, predict_socket, 1, 107, TG_J_REQ),
+    TG_J_STR(struct settings_doc, native_socket, 1, 107, TG_J_SKIP0),
+    TG_J_U64(struct settings_doc, native_spin_us, 0, TG_NATIVE_SPIN_US_MAX, TG_J_SKIP0),
+    TG_J_STR(struct settings_doc, handover_uids, 1, 255, TG_J_SKIP0),
     TG_J_STR(struct settings_doc, socket_group, 0, 63, TG_J_REQ),
     TG_J_BOOL(struct settings_doc, tcp, TG_J_REQ),
     TG_J_U64(struct settings_doc, tcp_port, 0, 65535, TG_J_REQ),
@@ -183,6 +187,7 @@ TG_RC tg_settings_load(const struct tg_state *s, struct tg_settings *out, struct
                        s->dir);
     TG_TRY(rc);
     *out = (struct tg_settings){.tcp = d.tcp,
+                                .native_spin_us = d.native_spin_us,
                                 .tcp_port = d.tcp_port,
                                 .check_in_s = d.check_in_s,
                                 .load_timeout_s = d.load_timeout_s,
@@ -200,6 +205,8 @@ TG_RC tg_settings_load(const struct tg_state *s, struct tg_settings *out, struct
         return TG_FAIL(err, TG_E_FORMAT, "%s/agent.json: protection is secret, locked or any",
                        s->dir);
     TG_TEXT_SET(out->predict_socket, d.predict_socket);
+    TG_TEXT_SET(out->native_socket, d.native_socket ? d.native_socket : "");
+    TG_TEXT_SET(out->handover_uids, d.handover_uids ? d.handover_uids : "");
     TG_TEXT_SET(out->socket_group, d.socket_group);
     return TG_OK;
 }
@@ -213,6 +220,9 @@ TG_RC tg_settings_save(const struct tg_state *s, const struct tg_settings *in, s
                              .worker_user = in->worker_user,
                              .protection = in->protection,
                              .predict_socket = in->predict_socket,
+                             .native_socket = in->native_socket,
+                             .native_spin_us = in->native_spin_us,
+                             .handover_uids = in->handover_uids,
                              .socket_group = in->socket_group,
                              .tcp = in->tcp,
                              .tcp_port = in->tcp_port,

@@ -22,6 +22,8 @@
 #define TG_CODE_TEXT 17    /* "NOTFORKEY" */
 #define TG_LEVEL_TEXT 17   /* "secret", "locked", "any", "none" */
 
+#define TG_NATIVE_SPIN_US_MAX 1000000
+#define TG_HANDOVER_MAX 16
 #define TG_WORKER_TIMEOUT_S 120 /* unless set otherwise: above the longest prediction */
 
 #define TG_PROTECTION_DEFAULT "locked"
@@ -36,6 +38,9 @@ struct tg_settings {
     char worker_user[64];           /* "": as the agent */
     char protection[TG_LEVEL_TEXT]; /* what the worker's memory must be at least */
     char predict_socket[108];       /* as sun_path */
+    char native_socket[108];        /* "": predict_socket with ".native"; "off": none */
+    uint64_t native_spin_us;        /* how long a worker looks for the next call; 0: it sleeps */
+    char handover_uids[256];        /* users who may be handed files, "1000,1001"; "": nobody */
     char socket_group[64];          /* "": the agent's own */
     bool tcp;
     uint64_t tcp_port; /* 0: chosen by the system at each start (status shows it) */

@@ -23,7 +23,7 @@
 
 #define PING_PAUSE_MS 5000 /* at most; a quarter of the limit if that is less */
 
-#define ARGS_MAX 40
+#define ARGS_MAX 80
 /* A bake may be larger than the package: optimizing pads and unfolds. */
 #define BAKE_EXTRA (UINT64_C(64) << 20)
 #define ARG_TEXT 32
@@ -35,6 +35,8 @@ struct plan {
     size_t argc;
     char text[ARGS_MAX][ARG_TEXT];
     char bake[TG_STATE_PATH_MAX];
+    char spin[ARG_TEXT];
+    char uids[256];              /* cut at the commas */
     int owned[TG_SPAWN_FDS_MAX]; /* to be closed by us */
     size_t n_owned;
     int grant_fd; /* one of them; -1: none */
@@ -133,6 +135,27 @@ static TG_RC add_token(struct plan *p, const struct tg_settings *s, struct tg_er
     return TG_OK;
 }
 
+static TG_RC add_native(struct plan *p, const struct tg_worker_start *o, struct tg_err *err)
+{
+    size_t users = 0;
+    if (o->native <= 0)
+        return TG_OK;
+    add_fd(p, "--native-fd", o->native);
+    (void)snprintf(p->spin, sizeof p->spin, "%" PRIu64, o->settings->native_spin_us);
+    add_arg(p, "--native-spin-us", p->spin);
+    TG_TEXT_SET(p->uids, o->settings->handover_uids);
+    for (char *at = p->uids, *end; at && *at; at = end) {
+        end = strchr(at, ',');
+        if (end)
+            *end++ = 0;
+        if (users++ == TG_HANDOVER_MAX)
+            return TG_FAIL(err, TG_E_LIMIT, "agent.json: handover_uids: at most %d",
+                           TG_HANDOVER_MAX);
+        add_arg(p, "--handover-uid", at);
+    }
+    return TG_OK;
+}
+
 static TG_RC make_plan(struct plan *p, const struct tg_worker_start *o, int ctl, struct tg_err *err)
 {
     p->spawn = TG_SPAWN_INIT;
@@ -148,6 +171,7 @@ static TG_RC make_plan(struct plan *p, const struct tg_worker_start *o, int ctl,
     add_fd(p, "--key-fd", -1);
     for (size_t i = 0; i < o->n_listen; i++)
         add_fd(p, "--listen-fd", o->listen[i]);
+    TG_TRY(add_native(p, o, err));
     if (o->settings->tcp)
         TG_TRY(add_token(p, o->settings, err));
     add_arg(p, "--fleet", o->settings->fleet);
@@ -228,13 +252,15 @@ TG_RC tg_worker_bake_keep(struct tg_worker *w, const struct tg_state *state, str
 
 /* ---- the control channel ---- */
 
-enum event { EV_STATE, EV_HEALTHY, EV_SERVING, EV_PONG, EV_FAILED, EV_DRAINED };
+enum event { EV_STATE, EV_HEALTHY, EV_SERVING, EV_PONG, EV_FAILED, EV_DRAINED, EV_HANDOVER };
 
-static const char *const event_names[] = {"state",  "healthy", "serving", "pong",
-                                          "failed", "drained", NULL};
+static const char *const event_names[] = {"state",  "healthy", "serving",  "pong",
+                                          "failed", "drained", "handover", NULL};
 
 struct msg {
     int event;
+    const char *file, *tensor;
+    uint64_t size, uid;
     const char *state, *code, *reason, *model, *version, *protection;
     uint64_t sequence, floor, load_ms, locked_bytes;
     uint8_t header_sha256[32];
@@ -242,6 +268,10 @@ struct msg {
 static const struct tg_jfield msg_fields[] = {
     TG_J_ENUM(struct msg, event, event_names, TG_J_REQ),
     TG_J_STR(struct msg, state, 1, 64, TG_J_OPT),
+    TG_J_STR(struct msg, file, 1, 1024, TG_J_OPT),
+    TG_J_STR(struct msg, tensor, 1, 256, TG_J_OPT),
+    TG_J_U64(struct msg, size, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_U64(struct msg, uid, 0, UINT32_MAX, TG_J_OPT),
     TG_J_STR(struct msg, code, 1, 32, TG_J_OPT),
     TG_J_STR(struct msg, reason, 0, 4096, TG_J_OPT),
     TG_J_STR(struct msg, model, 1, TG_NAME_TEXT - 1, TG_J_OPT),
@@ -326,6 +356,18 @@ static void on_pong(struct tg_worker *w, uint64_t now_ms)
     w->ping_ms = now_ms + ping_pause_ms(w);
 }
 
+/* The figures first: a long path is cut at the end. */
+static TG_RC on_handover(struct tg_worker *w, const struct msg *m, struct tg_err *err)
+{
+    char text[TG_REASON_TEXT + 1500];
+    if (!m->file || w->phase < TG_WK_HEALTHY)
+        return TG_FAIL(err, TG_E_FORMAT, "worker: a hand-over of nothing");
+    (void)snprintf(text, sizeof text, "uid=%" PRIu64 " bytes=%" PRIu64 " file=%s%s%s", m->uid,
+                   m->size, m->file, m->tensor ? " tensor=" : "", m->tensor ? m->tensor : "");
+    TG_TEXT_SET(w->handed, text);
+    return TG_OK;
+}
+
 static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, struct tg_err *err)
 {
     switch ((enum event)m->event) {
@@ -345,6 +387,8 @@ static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, st
             w->code = TG_E_INTERNAL;
         TG_TEXT_SET(w->reason, m->reason && *m->reason ? m->reason : "the worker gave no reason");
         return TG_OK;
+    case EV_HANDOVER:
+        return on_handover(w, m, err);
     case EV_DRAINED:
         w->phase = TG_WK_DRAINED;
         return TG_OK;

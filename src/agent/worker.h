@@ -54,6 +54,7 @@ struct tg_worker {
     uint64_t ready_ms;              /* from start to healthy, by our clock */
     enum tg_rc code;                /* of a failure */
     char reason[TG_REASON_TEXT];
+    char handed[TG_REASON_TEXT]; /* a hand-over that was just told, in words; "": none */
 };
 
 #define TG_WORKER_INIT                                                                             \
@@ -67,6 +68,7 @@ struct tg_worker_start {
     int kem_dir; /* descriptor of kem/ */
     int listen[TG_WORKER_LISTEN_MAX];
     size_t n_listen;
+    int native;           /* the native socket; 0: none */
     bool new_grant;       /* the later grant, tg_state_grant_new, if there is one */
     bool with_deployment; /* hand it the signed deployment: needed only to go back below K */
 };

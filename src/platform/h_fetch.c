@@ -109,6 +109,30 @@ static enum tg_rc apply(struct tg_call *c, const struct tg_update_row *was,
     return tg_db_commit(c->db, err);
 }
 
+/* Only the account is new: state and reason of the update stay, whatever they are. The sequence
+ * number keeps a repeated account from being written twice. */
+static enum tg_rc handed_over(struct tg_call *c, const struct tg_update_row *was,
+                              const struct tg_wire_report *in, struct tg_err *err)
+{
+    struct tg_update_row is = *was;
+    const struct tg_audit_entry entry = {.action = "model.handover",
+                                         .target = c->target,
+                                         .package = c->package,
+                                         .detail = in->handover};
+    const struct tg_wire_reported out = {.seq = in->seq > was->seq ? in->seq : was->seq,
+                                         .state = was->state,
+                                         .applied = in->seq > was->seq};
+
+    if (out.applied) {
+        is.seq = in->seq;
+        TG_TRY(tg_update_set(c->db, was, &is, err));
+        TG_TRY(tg_audit(c, &entry, err));
+        TG_TRY(tg_db_commit(c->db, err));
+    }
+    tg_db_rollback(c->db);
+    return tg_call_answer(c, 200, &tg_wire_reported, &out, err);
+}
+
 enum tg_rc tg_h_report(struct tg_call *c, struct tg_err *err)
 {
     struct tg_wire_report in;
@@ -122,6 +146,8 @@ enum tg_rc tg_h_report(struct tg_call *c, struct tg_err *err)
     TG_TRY(tg_update_get(c->db, c->params[0], c->who.id, c->arena, &was, err));
     TG_TRY(tg_deployment_get(c->db, c->params[0], c->arena, &deployment, err));
     TG_TRY(tg_call_about(c, deployment.h, err));
+    if (in.handover != NULL)
+        return handed_over(c, &was, &in, err);
     TG_TRY(decide(c, &was, &in, &applies, err));
     if (applies)
         TG_TRY(apply(c, &was, &in, err));

@@ -81,6 +81,7 @@ static const struct tg_jfield report_fields[] = {
     TG_J_ENUM(T, state, tg_update_state_names, TG_J_REQ),
     TG_J_STR(T, code, 1, 32, TG_J_SKIP0),
     TG_J_STR(T, reason, 1, TG_WIRE_TEXT_MAX, TG_J_SKIP0),
+    TG_J_STR(T, handover, 1, TG_WIRE_TEXT_MAX, TG_J_SKIP0),
 };
 const struct tg_jschema tg_wire_report = TG_J_SCHEMA(T, report_fields, TG_J_IGNORE_UNKNOWN);
 #undef T

@@ -83,6 +83,9 @@ struct tg_wire_report {
     int state;        /* enum tg_update_state: downloading … rolled_back */
     const char *code; /* base/err.h name, with failed and rolled_back */
     const char *reason;
+    /* Not a state: files of the package were handed over on the device. Goes into the audit log
+     * (uid, bytes, file); the update stays as it is. */
+    const char *handover;
 };
 extern const struct tg_jschema tg_wire_report;
 

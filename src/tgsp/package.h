@@ -27,6 +27,7 @@
 #include "crypto/kem.h"
 #include "crypto/sign.h"
 #include "tgsp/deployment.h"
+#include "tgsp/follow.h"
 #include "tgsp/format.h"
 #include "tgsp/rollback.h"
 #include "tgsp/src.h"
@@ -112,6 +113,8 @@ struct tg_tgsp_run {
     unsigned threads;                  /* 0: all processors */
     struct tg_progress *progress;      /* bytes of plaintext; may be NULL */
     const struct tg_tgsp_select *only; /* read no other chunks; NULL: all */
+    struct tg_follow *follow; /* the package's source is this one's: chunks are taken as they
+                                 arrive (tgsp/follow.h); not together with `only` */
 };
 
 /* Everything below is one engine: threads over independent chunks; each chunk is read (never

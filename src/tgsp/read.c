@@ -153,21 +153,48 @@ static enum tg_rc chunk_decrypt(struct bulk *b, uint64_t i, struct lane *l, stru
     return TG_OK;
 }
 
-static enum tg_rc item(void *ctx, uint64_t k, unsigned worker, struct tg_err *err)
+static enum tg_rc chunk_do(struct bulk *b, uint64_t i, struct lane *l, struct tg_err *err)
 {
-    struct bulk *b = ctx;
-    uint64_t i = only(b) ? only(b)->chunks[k] : b->first + k;
-    struct lane *l = &b->lanes[worker];
     TG_TRY(b->decrypt ? chunk_decrypt(b, i, l, err) : tg_tgsp_engine_chunk(l->w, i, NULL, err));
     if (b->run)
         tg_progress_add(b->run->progress, tg_tgsp_chunk_plain(&b->p->geometry, i));
     return TG_OK;
 }
 
+static struct tg_follow *follow(const struct bulk *b)
+{
+    return b->run ? b->run->follow : NULL;
+}
+
+/* Whichever chunk has arrived; one that is wrong once more, when it has been fetched again. */
+static enum tg_rc follow_item(struct bulk *b, struct lane *l, struct tg_err *err)
+{
+    uint64_t i;
+    enum tg_rc rc;
+    TG_TRY(tg_follow_next(follow(b), &i, err));
+    rc = chunk_do(b, i, l, err);
+    if (rc == TG_E_AUTH && (rc = tg_follow_again(follow(b), i, rc, err)) == TG_OK)
+        rc = chunk_do(b, i, l, err);
+    if (rc != TG_OK)
+        tg_follow_stop(follow(b), rc, err); /* the others wait for nothing any more */
+    return rc;
+}
+
+static enum tg_rc item(void *ctx, uint64_t k, unsigned worker, struct tg_err *err)
+{
+    struct bulk *b = ctx;
+    struct lane *l = &b->lanes[worker];
+    if (follow(b))
+        return follow_item(b, l, err);
+    return chunk_do(b, only(b) ? only(b)->chunks[k] : b->first + k, l, err);
+}
+
 static enum tg_rc bulk_go(struct bulk *b, struct tg_err *err)
 {
     if (b->n == 0)
         return TG_OK;
+    if (follow(b))
+        TG_TRY(tg_follow_plan(follow(b), b->p->sec[TG_TGSP_SEC_PAYLOAD].off, &b->p->geometry, err));
     TG_TRY(lanes_make(b, err));
     return tg_thread_run(b->n_lanes, b->n, item, b, err);
 }

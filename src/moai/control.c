@@ -17,6 +17,11 @@ struct plain_msg { /* an event that says all by its name */
     const char *event;
 };
 
+struct again_msg {
+    const char *event;
+    uint64_t offset, length;
+};
+
 struct command_msg {
     int command;
 };
@@ -54,6 +59,11 @@ static const struct tg_jfield failed_fields[] = {
 static const struct tg_jfield plain_fields[] = {
     TG_J_STR(struct plain_msg, event, 1, 32, TG_J_REQ),
 };
+static const struct tg_jfield again_fields[] = {
+    TG_J_STR(struct again_msg, event, 1, 32, TG_J_REQ),
+    TG_J_U64(struct again_msg, offset, 0, TG_JSON_INT_MAX, TG_J_REQ),
+    TG_J_U64(struct again_msg, length, 0, TG_JSON_INT_MAX, TG_J_REQ),
+};
 static const struct tg_jfield command_fields[] = {
     TG_J_ENUM(struct command_msg, command, commands, TG_J_REQ),
 };
@@ -68,6 +78,8 @@ static const struct tg_jschema failed_schema =
     TG_J_SCHEMA(struct failed_msg, failed_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema plain_schema =
     TG_J_SCHEMA(struct plain_msg, plain_fields, TG_J_REFUSE_UNKNOWN);
+static const struct tg_jschema again_schema =
+    TG_J_SCHEMA(struct again_msg, again_fields, TG_J_REFUSE_UNKNOWN);
 static const struct tg_jschema command_schema =
     TG_J_SCHEMA(struct command_msg, command_fields, TG_J_REFUSE_UNKNOWN);
 
@@ -127,6 +139,13 @@ enum tg_rc tg_control_encode_serving(struct tg_buf *out, struct tg_err *err)
 enum tg_rc tg_control_encode_pong(struct tg_buf *out, struct tg_err *err)
 {
     return encode_plain("pong", out, err);
+}
+
+enum tg_rc tg_control_encode_again(uint64_t off, uint64_t n, struct tg_buf *out, struct tg_err *err)
+{
+    const struct again_msg m = {"again", off, n};
+
+    return tg_json_encode(&again_schema, &m, out, err);
 }
 
 enum tg_rc tg_control_decode(struct tg_bytes text, enum tg_control_command *out, struct tg_err *err)

@@ -45,6 +45,8 @@ TG_RC tg_control_encode_drained(struct tg_buf *out, struct tg_err *err);
 /* "serving": connections are accepted from now on; and "pong". */
 TG_RC tg_control_encode_serving(struct tg_buf *out, struct tg_err *err);
 TG_RC tg_control_encode_pong(struct tg_buf *out, struct tg_err *err);
+/* "again": bytes of the package that is being downloaded are wrong and should be fetched anew. */
+TG_RC tg_control_encode_again(uint64_t off, uint64_t n, struct tg_buf *out, struct tg_err *err);
 
 /* Read a command. Unknown members are refused: both halves come from one release.
  * @retval TG_E_FORMAT */

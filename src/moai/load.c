@@ -35,6 +35,7 @@ struct work {
     struct tg_deployment *deployment;
     struct tg_grant *grant;
     struct tg_kem_sk *sk;
+    struct tg_follow *follow; /* NULL: the package is complete */
     struct tg_tgsp *package;
     const struct tg_tgsp_file *file; /* the model; NULL: not known yet */
     struct tg_bake_key bake_key;     /* of its sealed bake */
@@ -51,6 +52,7 @@ static void work_done(struct work *w)
     tg_free(w->only);
     tg_wipe(&w->bake_key, sizeof(w->bake_key));
     tg_tgsp_free(w->package);
+    tg_follow_free(w->follow);
     tg_kem_sk_free(w->sk);
     tg_grant_free(w->grant);
     tg_deployment_free(w->deployment);
@@ -105,6 +107,22 @@ static enum tg_rc read_grant(struct work *w, struct tg_err *err)
 
 /* ---- the package ---- */
 
+/* One that is still being downloaded is read as it comes: reads wait for their bytes. */
+static enum tg_rc open_source(struct work *w, struct tg_src *src, struct tg_err *err)
+{
+    const struct tg_follow_opts follow = {.file = w->o->package,
+                                          .arrival = w->o->arrival,
+                                          .name = "package",
+                                          .again = w->o->again,
+                                          .arg = w->o->arg};
+
+    if (w->o->arrival < 0)
+        return tg_src_fd(src, w->o->package, "package", err);
+    TG_TRY(tg_follow_new(&follow, &w->follow, err));
+    tg_follow_src(w->follow, src);
+    return TG_OK;
+}
+
 static enum tg_rc verify(struct work *w, struct tg_err *err)
 {
     struct tg_tgsp_policy policy = {
@@ -112,7 +130,7 @@ static enum tg_rc verify(struct work *w, struct tg_err *err)
     struct tg_src src;
 
     TG_TRY(read_trust(w, err));
-    TG_TRY(tg_src_fd(&src, w->o->package, "package", err));
+    TG_TRY(open_source(w, &src, err));
     TG_TRY(tg_tgsp_open(&src, &w->package, err));
     TG_TRY(tg_tgsp_verify(w->package, w->trust, err));
     TG_TRY(read_record(w, err));
@@ -161,7 +179,7 @@ static enum tg_rc unwrap(struct work *w, struct tg_err *err)
 static enum tg_rc decrypt(struct work *w, struct tg_model *m, struct tg_err *err)
 {
     uint64_t n = tg_tgsp_header_get(w->package)->payload_plain_len;
-    const struct tg_tgsp_run run = {.threads = w->o->threads, .progress = NULL};
+    const struct tg_tgsp_run run = {.threads = w->o->threads, .follow = w->follow};
 
     if (n == 0)
         return TG_FAIL(err, TG_E_FORMAT, "the package holds no file");

@@ -20,6 +20,8 @@ const char *tg_load_state_name(enum tg_load_state s);
 struct tg_load_opts {
     int package, trust, key, rollback;
     int grant, deployment; /* -1: none */
+    int arrival; /* the package is still being downloaded: its arrival page (tgsp/arrival.h); -1:
+                    it is complete */
     const char *fleet, *device_id;
     int64_t now; /* Unix seconds */
     unsigned threads;
@@ -29,6 +31,8 @@ struct tg_load_opts {
     struct tg_bake_pipe *pipe; /* for baking; NULL: the model is run as it is. Closed. */
     /* Told before each step; anything but TG_OK ends the load. */
     enum tg_rc (*state)(void *arg, enum tg_load_state s, struct tg_err *err);
+    /* Ask for bytes of the package once more (see tgsp/follow.h); from any thread. */
+    enum tg_rc (*again)(void *arg, uint64_t off, uint64_t n, struct tg_err *err);
     void *arg;
     /* Files may be handed over: the plaintext stays after loading, and a package that can't be run
      * is held rather than refused. */

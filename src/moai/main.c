@@ -22,7 +22,7 @@ const char *__asan_default_options(void)
 #endif
 
 struct worker_args {
-    uint64_t package, grant, trust, key, rollback, deployment, bake_in, bake_out;
+    uint64_t package, grant, trust, key, rollback, deployment, bake_in, bake_out, arrival;
     uint64_t control, token, threads, native, native_spin;
     struct tg_opt_list listen, takers;
     const char *fleet, *device_id, *user, *protection, *log_level;
@@ -48,6 +48,7 @@ static const struct tg_opt worker_opts[] = {
     FD("deployment-fd", deployment, false, "descriptor of the .tgdeploy"),
     FD("bake-in-fd", bake_in, false, "descriptor of a sealed bake of an earlier start"),
     FD("bake-out-fd", bake_out, false, "descriptor of an empty file for a new one"),
+    FD("arrival-fd", arrival, false, "descriptor of the page that says what of the .tgsp has come"),
     FD("control-fd", control, true, "descriptor of the control channel (SOCK_SEQPACKET)"),
     FD("token-fd", token, false, "descriptor of the TCP token's SHA-256 in hex"),
     FD("native-fd", native, false, "descriptor of the native socket (SOCK_SEQPACKET, listening)"),
@@ -172,6 +173,7 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
         {"deployment-fd", a->deployment, &o->deployment},
         {"bake-in-fd",    a->bake_in,    &o->bake_in   },
         {"bake-out-fd",   a->bake_out,   &o->bake_out  },
+        {"arrival-fd",    a->arrival,    &o->arrival   },
         {"control-fd",    a->control,    &o->control   },
         {"token-fd",      a->token,      &o->token     },
         {"native-fd",     a->native,     &o->native    },
@@ -215,6 +217,7 @@ static enum tg_rc worker_verb(int argc, char **argv, struct tg_err *err)
                             .deployment = UINT64_MAX,
                             .bake_in = UINT64_MAX,
                             .bake_out = UINT64_MAX,
+                            .arrival = UINT64_MAX,
                             .control = UINT64_MAX,
                             .token = UINT64_MAX,
                             .native = UINT64_MAX};

@@ -238,6 +238,7 @@ static enum tg_rc load(struct verify *v, const struct inputs *in, struct tg_mode
         .rollback = in->rollback,
         .grant = -1,
         .deployment = -1,
+        .arrival = -1,
         .fleet = v->o->fleet,
         .device_id = v->o->device_id,
         .now = tg_clock_now(),

@@ -110,6 +110,17 @@ static enum tg_rc say_healthy(const struct worker *w, struct tg_err *err)
     return say(w->o->control, &b, err);
 }
 
+/* While the package is being downloaded: these bytes of it are wrong. */
+static enum tg_rc say_again(void *arg, uint64_t off, uint64_t n, struct tg_err *err)
+{
+    const struct worker *w = arg;
+    TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
+
+    tg_log(TG_LOG_WARN, "moai.again", "offset=%" PRIu64 " bytes=%" PRIu64, off, n);
+    TG_TRY(tg_control_encode_again(off, n, &b, err));
+    return say(w->o->control, &b, err);
+}
+
 /* Best effort: the agent also sees the exit status. */
 static void say_failed(int fd, const struct tg_err *why)
 {
@@ -359,7 +370,7 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
 static void close_inputs(const struct tg_worker_opts *o)
 {
     const int fds[] = {o->package,    o->trust,   o->key,      o->rollback, o->grant,
-                       o->deployment, o->bake_in, o->bake_out, o->token};
+                       o->deployment, o->bake_in, o->bake_out, o->token,    o->arrival};
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
         tg_fd_close(fds[i]);
@@ -375,6 +386,7 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
         .rollback = o->rollback,
         .grant = o->grant,
         .deployment = o->deployment,
+        .arrival = o->arrival,
         .fleet = o->fleet,
         .device_id = o->device_id,
         .now = tg_clock_now(),
@@ -385,6 +397,7 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
         .bake_out = o->bake_out,
         .pipe = &w->pipe,
         .state = say_state,
+        .again = say_again,
         .arg = w,
     };
 
@@ -398,12 +411,12 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
 
 static enum tg_rc keep_only_ours(const struct tg_worker_opts *o, struct tg_err *err)
 {
-    int keep[11 + TG_SERVICE_LISTENERS_MAX] = {o->package, o->trust,    o->key,     o->rollback,
+    int keep[12 + TG_SERVICE_LISTENERS_MAX] = {o->package, o->trust,    o->key,     o->rollback,
                                                o->grant,   o->token,    o->control, o->deployment,
-                                               o->bake_in, o->bake_out, o->native};
+                                               o->bake_in, o->bake_out, o->native,  o->arrival};
 
-    memcpy(keep + 11, o->listen, o->n_listen * sizeof(keep[0]));
-    return tg_sandbox_close_fds(keep, 11 + o->n_listen, err);
+    memcpy(keep + 12, o->listen, o->n_listen * sizeof(keep[0]));
+    return tg_sandbox_close_fds(keep, 12 + o->n_listen, err);
 }
 
 /* Whatever touches a key or a model runs here, on a stack in the protected region. */

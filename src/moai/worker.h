@@ -12,6 +12,7 @@ struct tg_worker_opts {
     int package, trust, key, rollback, control;
     int grant, deployment, token; /* -1: none */
     int bake_in, bake_out;        /* -1: none */
+    int arrival;                  /* of a package that is still being downloaded; -1: complete */
     int listen[TG_SERVICE_LISTENERS_MAX];
     size_t n_listen;
     int native;                          /* SOCK_SEQPACKET; -1: none */

@@ -106,6 +106,7 @@ static int setup(void **state)
     opts = (struct tg_load_opts){.grant = -1,
                                  .bake_in = -1,
                                  .bake_out = -1,
+                                 .arrival = -1,
                                  .deployment = -1,
                                  .fleet = "fleet",
                                  .device_id = "device",

@@ -130,8 +130,11 @@ static void stop(struct tg_daemon *d)
     tg_log(TG_LOG_INFO, "agent.stop", "draining=true");
     if (tg_daemon_slot(d, TG_ROLE_TRIAL)) {
         end_slot(tg_daemon_slot(d, TG_ROLE_TRIAL));
-        if (d->journal.tries > 0)
-            d->journal.tries--; /* stopped in good order: not the package's fault */
+        /* stopped in good order: not the package's fault */
+        if (d->journal.step == TG_STEP_ACCEPTED && d->journal.early > 0)
+            d->journal.early--;
+        else if (d->journal.tries > 0)
+            d->journal.tries--;
         if (tg_daemon_step(d, d->journal.step, &err) != TG_OK)
             tg_log_err("agent.journal", &err);
     }
@@ -376,6 +379,7 @@ static void tear_down(struct tg_daemon *d)
     for (size_t i = 0; i < TG_SLOTS; i++)
         if (d->slots[i].role != TG_ROLE_FREE)
             tg_daemon_slot_kill(&d->slots[i]);
+    tg_fd_close(d->install.arrival);
     tg_loop_free(d->loop);
     tg_jobs_free(d->jobs);
     if (d->n_listen > 0)
@@ -394,8 +398,12 @@ TG_RC tg_daemon_run(const struct tg_run_opts *opts, struct tg_err *err)
     TG_AUTO(tg_freep) struct tg_daemon *d = tg_calloc(1, sizeof *d);
     if (!d)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    *d = (struct tg_daemon){
-        .opts = *opts, .state = TG_STATE_INIT, .kem_dir = -1, .native = -1, .dirty = true};
+    *d = (struct tg_daemon){.opts = *opts,
+                            .state = TG_STATE_INIT,
+                            .kem_dir = -1,
+                            .native = -1,
+                            .install.arrival = -1,
+                            .dirty = true};
     for (size_t i = 0; i < TG_SLOTS; i++) {
         d->slots[i].daemon = d;
         d->slots[i].w = TG_WORKER_INIT;

@@ -89,7 +89,11 @@ static void commit(struct tg_daemon *d)
 static void start_fetch(struct tg_daemon *d)
 {
     d->install.fetch = true;
-    d->install.have = 0;
+    d->install.hold = false;
+    if (d->install.fresh) {
+        d->install.have = 0;
+        d->install.alone = false;
+    }
     tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_DOWNLOADING, NULL);
 }
 
@@ -101,6 +105,8 @@ static void spawn_trial(struct tg_daemon *d)
     d->journal.tries++;
     d->install.told = TG_WK_NONE;
     enum tg_rc rc = tg_daemon_step(d, TG_STEP_TRYING, &err);
+    if (rc == TG_OK && tg_stream_adopt(d))
+        return;
     if (rc == TG_OK)
         rc = tg_daemon_spawn(d, TG_ROLE_TRIAL, &d->journal.pkg, false, &err);
     if (rc == TG_OK)
@@ -124,8 +130,10 @@ static void arm(struct tg_daemon *d)
 
 static void act(struct tg_daemon *d, uint32_t actions)
 {
-    if (actions & TG_ACT_KILL)
+    if (actions & TG_ACT_KILL) {
+        tg_stream_end(d);
         tg_daemon_slot_kill(tg_daemon_slot(d, TG_ROLE_TRIAL));
+    }
     if (actions & TG_ACT_STOP_FETCH) {
         d->install.fetch = false;
         tg_jobs_cancel(d->jobs);
@@ -167,8 +175,8 @@ void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot)
     bool verifying = p == TG_WK_VERIFYING;
     bool loading = p == TG_WK_DECRYPTING || p == TG_WK_LOADING || p == TG_WK_CHECKING;
     enum tg_worker_phase tell = verifying ? TG_WK_VERIFYING : loading ? TG_WK_LOADING : TG_WK_NONE;
-    if (tell == TG_WK_NONE || tell == d->install.told)
-        return;
+    if (tell == TG_WK_NONE || tell == d->install.told || d->install.state != TG_IN_TRIAL)
+        return; /* the download is what is reported as long as it lasts */
     d->install.told = tell;
     tg_daemon_report(d, d->journal.pkg.deployment_id,
                      verifying ? TG_UPDATE_VERIFYING : TG_UPDATE_LOADING, NULL);
@@ -201,6 +209,10 @@ void tg_install_healthy(struct tg_daemon *d, struct tg_slot *slot)
 {
     struct tg_err err = TG_ERR_INIT;
     enum tg_rc rc = TG_OK;
+    if (d->install.state != TG_IN_TRIAL) {
+        d->install.hold = false; /* ahead of the download's end, which comes first */
+        return;
+    }
     if (slot->w.pkg.sequence != d->journal.pkg.sequence ||
         slot->w.pkg.floor != d->journal.pkg.floor ||
         strcmp(slot->w.pkg.model, d->journal.pkg.model) != 0)
@@ -340,6 +352,7 @@ static void again(struct tg_daemon *d, const struct tg_directive *dir)
     look_at_grant(d, dir);
     bool fetching = d->install.state == TG_IN_FETCHING || d->install.state == TG_IN_FETCH_WAIT;
     if (fetching && !tg_mem_eq(d->journal.pkg.blob, dir->pkg.blob, 32)) {
+        tg_stream_end(d); /* it reads the other file */
         memcpy(d->journal.pkg.blob, dir->pkg.blob, 32);
         d->journal.pkg.size = dir->pkg.size;
         if (tg_daemon_step(d, d->journal.step, &err) != TG_OK)

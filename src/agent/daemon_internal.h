@@ -45,6 +45,9 @@ struct tg_install {
     bool fresh;                /* nothing of this offer was asked for yet in this run */
     uint64_t have;             /* bytes */
     enum tg_worker_phase told; /* phase last reported */
+    int arrival;               /* the arrival page of the worker that follows the download; -1 */
+    bool alone;                /* that worker failed by itself: download without one */
+    bool hold; /* all there, but not as named: the worker that follows is to say where */
     struct tg_why why;
 };
 
@@ -128,6 +131,9 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
                       bool new_grant, struct tg_err *err);
 void tg_daemon_slot_kill(struct tg_slot *slot);
 void tg_daemon_slot_drain(struct tg_slot *slot);
+/* Its worker died or said why it cannot (w.phase, code, reason): end it, and tell the machine it
+ * belongs to. */
+void tg_daemon_slot_failed(struct tg_slot *slot);
 void tg_daemon_reap(struct tg_daemon *d);
 void tg_daemon_deadlines(struct tg_daemon *d, uint64_t now_ms);
 bool tg_daemon_any_worker(const struct tg_daemon *d);
@@ -141,6 +147,19 @@ void tg_install_resume(struct tg_daemon *d);
 void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot);
 void tg_install_healthy(struct tg_daemon *d, struct tg_slot *slot);
 void tg_install_serving(struct tg_daemon *d);
+
+/* daemon_stream.c: a worker that follows the download, in the slot of the trial */
+bool tg_stream_wanted(const struct tg_daemon *d);
+struct tg_slot *tg_stream_slot(struct tg_daemon *d);    /* NULL: none follows */
+void tg_stream_begin(struct tg_daemon *d, int arrival); /* takes the descriptor over */
+/* End it without counting it: the download stops, for now or for good. */
+void tg_stream_end(struct tg_daemon *d);
+/* The download is complete and committed: it is on trial now. false: there is none. */
+bool tg_stream_adopt(struct tg_daemon *d);
+/* It failed; its slot is free. true: that was all (its download goes on without it). */
+bool tg_stream_failed(struct tg_daemon *d, enum tg_role role, bool final);
+/* It says that bytes are wrong. */
+void tg_stream_again(struct tg_slot *slot);
 
 /* daemon_serve.c */
 void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev);

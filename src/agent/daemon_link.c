@@ -14,6 +14,7 @@
 
 #define BACKOFF_MS 1000
 #define BACKOFF_CAP_MS (5 * 60 * 1000)
+#define STREAM_BREAKS_MAX 3 /* of the download, in a row, that a worker which follows waits out */
 #define RENEW_PAUSE_MS (10 * 60 * 1000)
 
 /* ---- starting ---- */
@@ -67,6 +68,9 @@ static void start_fetch(struct tg_daemon *d, struct tg_job *job)
     job->pkg = d->journal.pkg;
     job->grant = d->install.grant;
     job->fresh = d->install.fresh;
+    job->stream = tg_stream_wanted(d);
+    const struct tg_slot *follower = tg_stream_slot(d);
+    job->followed = follower && follower->w.phase < TG_WK_HEALTHY;
     d->install.fresh = false;
     tg_state_package(&d->state, job->pkg.h, path);
     job->present = d->install.have == 0 && tg_state_has(path);
@@ -80,7 +84,7 @@ static bool renew_due(const struct tg_daemon *d, uint64_t now_ms)
 
 static bool may_fetch(const struct tg_daemon *d)
 {
-    return d->install.fetch && d->link.checked_in;
+    return d->install.fetch && d->link.checked_in && !d->install.hold;
 }
 
 void tg_link_next(struct tg_daemon *d, uint64_t now_ms)
@@ -205,6 +209,8 @@ static void fetch_broke(struct tg_daemon *d, const struct tg_job *job)
         tg_install_event(d, TG_INE_REFUSED);
         return;
     }
+    if (job->local || job->rc == TG_E_NOTFOUND || d->install.breaks + 1 >= STREAM_BREAKS_MAX)
+        tg_stream_end(d); /* it would wait for nobody knows how long, in locked memory */
     /* a broken connection is no failure of the update: it goes on from there */
     if (news)
         tg_daemon_report(d, job->pkg.deployment_id,
@@ -212,7 +218,20 @@ static void fetch_broke(struct tg_daemon *d, const struct tg_job *job)
     tg_install_event(d, TG_INE_FETCH_BROKE);
 }
 
-static void fetch_ended(struct tg_daemon *d, const struct tg_job *job)
+/* A worker follows, or may begin to. */
+static void follow(struct tg_daemon *d, struct tg_job *job)
+{
+    if (job->arrival >= 0)
+        tg_stream_begin(d, job->arrival);
+    job->arrival = -1;
+    struct tg_slot *slot = tg_stream_slot(d);
+    if (slot && job->have == d->journal.pkg.size)
+        tg_worker_complete(&slot->w, d->set.load_timeout_s * 1000, tg_daemon_now_ms());
+    d->install.hold =
+        job->waiting && slot && slot->w.phase < TG_WK_HEALTHY && !tg_jobs_again_waits(d->jobs);
+}
+
+static void fetch_ended(struct tg_daemon *d, struct tg_job *job)
 {
     struct tg_err err = TG_ERR_INIT;
     bool ours = d->install.state == TG_IN_FETCHING && d->install.fetch &&
@@ -230,8 +249,10 @@ static void fetch_ended(struct tg_daemon *d, const struct tg_job *job)
         fetch_broke(d, job);
         return;
     }
-    if (!job->done)
+    if (!job->done) {
+        follow(d, job);
         return; /* the next slice */
+    }
     d->install.fetch = false;
     d->journal.pkg = job->pkg;
     enum tg_rc rc = tg_daemon_step(d, TG_STEP_FETCHED, &err);
@@ -294,5 +315,6 @@ void tg_link_ended(struct tg_daemon *d)
         renew_ended(d, &job);
         break;
     }
+    tg_fd_close(job.arrival);
     tg_free(job.directive.document);
 }

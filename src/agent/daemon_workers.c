@@ -69,7 +69,7 @@ static bool respawned(struct tg_daemon *d, enum tg_role role, const struct tg_he
 }
 
 /* What its end, or its failure, means to the machine it belongs to. The slot is free afterwards. */
-static void slot_failed(struct tg_slot *slot)
+void tg_daemon_slot_failed(struct tg_slot *slot)
 {
     struct tg_daemon *d = slot->daemon;
     enum tg_role role = slot->role;
@@ -86,6 +86,8 @@ static void slot_failed(struct tg_slot *slot)
     slot_free(slot);
     if (other && respawned(d, role, &pkg))
         return;
+    if (tg_stream_failed(d, role, final))
+        return;
     if (role == TG_ROLE_TRIAL)
         tg_install_event(d, final ? TG_INE_REFUSED : TG_INE_TRIAL_BROKE);
     if (role == TG_ROLE_SERVING)
@@ -97,7 +99,7 @@ static void slot_phase(struct tg_slot *slot)
     struct tg_daemon *d = slot->daemon;
     d->dirty = true;
     if (slot->w.phase == TG_WK_FAILED) {
-        slot_failed(slot);
+        tg_daemon_slot_failed(slot);
         return;
     }
     if (slot->role == TG_ROLE_TRIAL)
@@ -128,7 +130,9 @@ static TG_RC read_one(struct tg_slot *slot, struct tg_err *err)
         tg_daemon_handed_over(slot->daemon, &slot->w);
         slot->w.handed[0] = 0;
     }
-    if (slot->w.phase != before)
+    if (slot->w.again.end != 0)
+        tg_stream_again(slot);
+    else if (slot->w.phase != before)
         slot_phase(slot);
     return TG_OK;
 }
@@ -148,7 +152,7 @@ static void hear(struct tg_slot *slot)
     }
     slot->w.code = rc;
     TG_TEXT_SET(slot->w.reason, err.msg);
-    slot_failed(slot);
+    tg_daemon_slot_failed(slot);
 }
 
 /* Something waits on a worker's channel. */
@@ -173,6 +177,7 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
                                 .kem_dir = d->kem_dir,
                                 .n_listen = d->n_listen,
                                 .native = d->native,
+                                .arrival = role == TG_ROLE_TRIAL ? d->install.arrival : -1,
                                 .new_grant = new_grant,
                                 .with_deployment = role == TG_ROLE_TRIAL};
     memcpy(o.listen, d->listen, sizeof o.listen);
@@ -188,7 +193,7 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
     slot->role = role;
     d->dirty = true;
     tg_log(TG_LOG_INFO, "agent.worker", "pid=%d started=%s", (int)slot->w.pid,
-           role == TG_ROLE_TRIAL ? "trial" : "serving");
+           slot->w.early ? "early" : (role == TG_ROLE_TRIAL ? "trial" : "serving"));
     return TG_OK;
 }
 
@@ -229,7 +234,7 @@ void tg_daemon_reap(struct tg_daemon *d)
             continue;
         hear_out(slot); /* its last words first */
         if (slot->role != TG_ROLE_FREE && tg_worker_reap(&slot->w))
-            slot_failed(slot);
+            tg_daemon_slot_failed(slot);
     }
 }
 
@@ -257,7 +262,7 @@ static void hung(struct tg_slot *slot, uint64_t now_ms)
         (void)snprintf(w->reason, sizeof w->reason,
                        "the worker hung while %s: no end after %" PRIu64 " s; killed",
                        phase_text[w->phase], (now_ms - w->started_ms) / 1000);
-    slot_failed(slot);
+    tg_daemon_slot_failed(slot);
 }
 
 /* An answer may wait unread when this process was stopped for a while; and when both were, as

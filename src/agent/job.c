@@ -1,6 +1,7 @@
 #include "agent/job.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,13 +20,17 @@
 
 #define JOIN_WAIT_S 2
 #define STACK_BYTES (512 * 1024)
+#define AGAIN_MAX 8
+#define LOOKS_MAX 256 /* of a package's front: each asks for at least 128 KiB of at most 40 MiB */
 
 struct tg_jobs {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool queued, ended, quit; /* under lock */
-    bool busy;                /* main thread's */
+    bool queued, ended, quit;        /* under lock */
+    struct tg_span again[AGAIN_MAX]; /* likewise */
+    size_t n_again;
+    bool busy; /* main thread's */
     atomic_bool cancel;
     int fd;
     struct tg_job job;
@@ -33,6 +38,9 @@ struct tg_jobs {
     struct tg_device device;
     struct tg_fetch *fetch;
     struct tg_held fetching;
+    bool looked;  /* at its front */
+    bool streams; /* which would do */
+    bool granted;
 };
 
 static enum tg_rc tick(void *arg)
@@ -101,6 +109,7 @@ static void fetch_drop(struct tg_jobs *j)
 {
     tg_fetch_free(j->fetch);
     j->fetch = NULL;
+    j->looked = j->streams = j->granted = false;
 }
 
 static bool blames_the_input(enum tg_rc rc)
@@ -158,13 +167,94 @@ static TG_RC fetch_end(struct tg_jobs *j, struct tg_job *job, struct tg_err *err
         job->local = true;
         return rc;
     }
-    if (job->grant)
+    if (job->grant && !job->granted)
         TG_TRY(fetch_grant(j, job, err));
     job->local = true;
     if (!job->present)
         TG_TRY(tg_fetch_commit(job->state, &job->pkg, err));
     job->done = true;
     return TG_OK;
+}
+
+/* Before the payload: signatures, manifest and recipients, as soon as they are there. What its
+ * author says against this device ends the download; what may be a damaged byte is left to the
+ * digest of the whole file, and nobody follows. */
+static TG_RC front_failed(struct tg_jobs *j, struct tg_job *job, enum tg_rc rc)
+{
+    j->looked = true;
+    job->refused = rc == TG_E_EXPIRED || rc == TG_E_ROLLBACK || rc == TG_E_DENIED;
+    job->local = job->refused;
+    return job->refused ? rc : TG_OK;
+}
+
+static TG_RC look_at_front(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    struct tg_src src;
+    enum tg_rc rc = tg_fetch_tail(j->fetch, &j->device, err);
+    for (int i = 0; rc == TG_OK && i < LOOKS_MAX; i++) {
+        tg_fetch_src(j->fetch, &src);
+        rc = tg_policy_admit_src(job->state, job->settings, &src, &job->pkg, tg_clock_now(), err);
+        if (rc == TG_OK)
+            break;
+        enum tg_rc got = rc == TG_E_AGAIN ? tg_fetch_wanted(j->fetch, &j->device, err) : TG_OK;
+        if (rc != TG_E_AGAIN || got == TG_E_STATE)
+            return front_failed(j, job, rc);
+        rc = got;
+    }
+    TG_TRY(rc);
+    j->looked = j->streams = true;
+    return TG_OK;
+}
+
+/* A worker may follow when it has all it needs: not without the grant. What keeps the grant away
+ * does not hold up the download. */
+static TG_RC offer_stream(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    int fd = -1;
+    if (!job->stream || !j->streams)
+        return TG_OK;
+    if (job->grant && !j->granted) {
+        enum tg_rc rc = fetch_grant(j, job, err);
+        if (rc != TG_OK && job->refused)
+            return rc;
+        j->granted = j->streams = rc == TG_OK;
+        job->local = false;
+    }
+    if (j->streams && tg_fetch_arrival(j->fetch, &fd, err) == TG_OK)
+        job->arrival = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return TG_OK;
+}
+
+static bool next_again(struct tg_jobs *j, struct tg_span *out)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    bool any = j->n_again > 0;
+    if (any) {
+        *out = j->again[0];
+        j->n_again--;
+        memmove(j->again, j->again + 1, j->n_again * sizeof j->again[0]);
+    }
+    (void)pthread_mutex_unlock(&j->lock);
+    return any;
+}
+
+static TG_RC fetch_agains(struct tg_jobs *j, struct tg_err *err)
+{
+    struct tg_span again;
+    while (next_again(j, &again))
+        TG_TRY(tg_fetch_again(j->fetch, &j->device, &again, err));
+    return TG_OK;
+}
+
+/* One request, or a few small ones. */
+static TG_RC fetch_some(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    TG_TRY(fetch_agains(j, err));
+    if (!j->looked)
+        TG_TRY(look_at_front(j, job, err));
+    else
+        TG_TRY(tg_fetch_slice(j->fetch, &j->device, err));
+    return offer_stream(j, job, err);
 }
 
 static TG_RC fetch_more(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
@@ -178,13 +268,20 @@ static TG_RC fetch_more(struct tg_jobs *j, struct tg_job *job, struct tg_err *er
         job->local = false;
         j->fetching = job->pkg;
     }
-    enum tg_rc rc = tg_fetch_slice(j->fetch, &j->device, err);
+    enum tg_rc rc = fetch_some(j, job, err);
     job->have = tg_fetch_have(j->fetch);
-    job->local = rc == TG_E_LIMIT;
+    if (rc == TG_OK && tg_fetch_complete(j->fetch))
+        rc = fetch_agains(j, err);
+    job->local = job->local || rc == TG_E_LIMIT;
     TG_TRY(rc);
-    if (!tg_fetch_complete(j->fetch))
+    if (!j->looked || !tg_fetch_complete(j->fetch))
         return TG_OK;
-    rc = tg_fetch_finish(j->fetch, err);
+    rc = tg_fetch_finish(j->fetch, job->followed || job->arrival >= 0, err);
+    if (rc == TG_E_AUTH && (job->followed || job->arrival >= 0)) {
+        job->waiting = true;
+        return TG_OK;
+    }
+    job->granted = j->granted;
     fetch_drop(j);
     job->local = true;
     return rc;
@@ -238,6 +335,7 @@ static void run_job(struct tg_jobs *j)
     };
     struct tg_job *job = &j->job;
     job->err = (struct tg_err)TG_ERR_INIT;
+    job->arrival = -1;
     job->rc = table[job->kind](j, job, &job->err);
 }
 
@@ -312,8 +410,10 @@ void tg_jobs_free(struct tg_jobs *j)
     until.tv_sec += JOIN_WAIT_S;
     if (pthread_timedjoin_np(j->thread, NULL, &until) != 0)
         return; /* it hangs in the network: leave it all to the end of the process */
-    if (j->ended)
+    if (j->ended) {
         tg_free(j->job.directive.document);
+        tg_fd_close(j->job.arrival);
+    }
     fetch_drop(j);
     tg_device_done(&j->device);
     tg_fd_close(j->fd);
@@ -354,11 +454,37 @@ bool tg_jobs_take(struct tg_jobs *j, struct tg_job *out)
     if (ended) {
         *out = j->job;
         j->job.directive.document = NULL;
+        j->job.arrival = -1;
         j->ended = false;
         j->busy = false;
     }
     (void)pthread_mutex_unlock(&j->lock);
     return ended;
+}
+
+TG_RC tg_jobs_again(struct tg_jobs *j, const struct tg_span *range)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    enum tg_rc rc = j->n_again < AGAIN_MAX ? TG_OK : TG_E_LIMIT;
+    if (rc == TG_OK)
+        j->again[j->n_again++] = *range;
+    (void)pthread_mutex_unlock(&j->lock);
+    return rc;
+}
+
+void tg_jobs_again_clear(struct tg_jobs *j)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    j->n_again = 0;
+    (void)pthread_mutex_unlock(&j->lock);
+}
+
+bool tg_jobs_again_waits(struct tg_jobs *j)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    bool any = j->n_again > 0;
+    (void)pthread_mutex_unlock(&j->lock);
+    return any;
 }
 
 void tg_jobs_cancel(struct tg_jobs *j)

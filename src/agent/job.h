@@ -12,6 +12,7 @@
 #include "agent/state.h"
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/spans.h"
 
 enum tg_job_kind {
     TG_JOB_CHECKIN, /* ask what to do */
@@ -41,6 +42,8 @@ struct tg_job {
     bool grant;         /* FETCH: get the grant, too */
     bool fresh;         /* FETCH: the first slice of a new offer: look at the disk anew */
     bool present;       /* FETCH: the file is here already and was checked once */
+    bool stream;        /* FETCH: a worker could follow: hand out the arrival page */
+    bool followed;      /* FETCH: a worker follows, and has not seen all of it yet */
     bool separation;    /* CHECKIN */
     char protection[TG_LEVEL_TEXT]; /* CHECKIN: of what serves; "": unknown */
     char status[TG_REASON_TEXT];    /* CHECKIN: one line for people */
@@ -53,6 +56,10 @@ struct tg_job {
     bool local;    /* FETCH: broke here (disk, files), not on the way */
     bool done;     /* FETCH: package and grant are in place */
     uint64_t have; /* FETCH: bytes so far */
+    bool granted;  /* FETCH: the grant came before the payload */
+    bool waiting;  /* FETCH: all there, but not as named: the worker that follows may say where */
+    int arrival;   /* FETCH: the page, once signatures, policy and grant are checked; closed by who
+                      takes the job's result; -1: not (yet) */
     uint64_t next_poll_s;
     uint32_t retry_s;
     bool has_directive;
@@ -73,6 +80,11 @@ bool tg_jobs_busy(const struct tg_jobs *j);
 void tg_jobs_start(struct tg_jobs *j, const struct tg_job *job);
 /* The ended job, once; false: none. */
 bool tg_jobs_take(struct tg_jobs *j, struct tg_job *out);
+/* Fetch bytes of the package under way once more, before anything else of it. From the main thread,
+ * busy or not; kept until a FETCH runs, or _clear. @retval TG_E_LIMIT too many wait */
+TG_RC tg_jobs_again(struct tg_jobs *j, const struct tg_span *range);
+bool tg_jobs_again_waits(struct tg_jobs *j);
+void tg_jobs_again_clear(struct tg_jobs *j);
 /* Break off what runs (a withdrawn download); its result still arrives. */
 void tg_jobs_cancel(struct tg_jobs *j);
 

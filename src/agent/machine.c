@@ -11,28 +11,32 @@ struct row {
 
 /* The first row that fits wins. What stands in no row is ignored in that state. */
 static const struct row install_rows[] = {
-    {TG_IN_IDLE,       TG_INE_OFFER,       ALWAYS,     TG_IN_FETCHING,   TG_ACT_RESET | TG_ACT_FETCH    },
+    {TG_IN_IDLE,       TG_INE_OFFER,       ALWAYS,     TG_IN_FETCHING,   TG_ACT_RESET | TG_ACT_FETCH },
  /* after a restart: it was fetched before; tries already made count (they are journalled) */
-    {TG_IN_IDLE,       TG_INE_FETCHED,     TRIES_LEFT, TG_IN_TRIAL,      TG_ACT_SPAWN                   },
-    {TG_IN_IDLE,       TG_INE_FETCHED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_GIVE_UP                 },
-    {TG_IN_FETCHING,   TG_INE_FETCHED,     ALWAYS,     TG_IN_TRIAL,      TG_ACT_RESET | TG_ACT_SPAWN    },
-    {TG_IN_FETCHING,   TG_INE_FETCH_BROKE, ALWAYS,     TG_IN_FETCH_WAIT, TG_ACT_ARM                     },
-    {TG_IN_FETCHING,   TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_GIVE_UP                 },
-    {TG_IN_FETCHING,   TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_STOP_FETCH | TG_ACT_DROP},
-    {TG_IN_FETCH_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_FETCHING,   TG_ACT_FETCH                   },
-    {TG_IN_FETCH_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_DROP                    },
-    {TG_IN_TRIAL,      TG_INE_HEALTHY,     ALWAYS,     TG_IN_SWITCHING,  TG_ACT_SERVE                   },
-    {TG_IN_TRIAL,      TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
-    {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM       },
-    {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
-    {TG_IN_TRIAL,      TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_DROP      },
-    {TG_IN_TRIAL_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_TRIAL,      TG_ACT_SPAWN                   },
-    {TG_IN_TRIAL_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_DROP                    },
+    {TG_IN_IDLE,       TG_INE_FETCHED,     TRIES_LEFT, TG_IN_TRIAL,      TG_ACT_SPAWN                },
+    {TG_IN_IDLE,       TG_INE_FETCHED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_GIVE_UP              },
+    {TG_IN_FETCHING,   TG_INE_FETCHED,     ALWAYS,     TG_IN_TRIAL,      TG_ACT_RESET | TG_ACT_SPAWN },
+    {TG_IN_FETCHING,   TG_INE_FETCH_BROKE, ALWAYS,     TG_IN_FETCH_WAIT, TG_ACT_ARM                  },
+ /* a worker may follow the download: what ends the one ends the other */
+    {TG_IN_FETCHING,   TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,
+     TG_ACT_KILL | TG_ACT_STOP_FETCH | TG_ACT_GIVE_UP                                                },
+    {TG_IN_FETCHING,   TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,
+     TG_ACT_KILL | TG_ACT_STOP_FETCH | TG_ACT_DROP                                                   },
+    {TG_IN_FETCH_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_FETCHING,   TG_ACT_FETCH                },
+    {TG_IN_FETCH_WAIT, TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
+    {TG_IN_FETCH_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_DROP   },
+    {TG_IN_TRIAL,      TG_INE_HEALTHY,     ALWAYS,     TG_IN_SWITCHING,  TG_ACT_SERVE                },
+    {TG_IN_TRIAL,      TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
+    {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM    },
+    {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
+    {TG_IN_TRIAL,      TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_DROP   },
+    {TG_IN_TRIAL_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_TRIAL,      TG_ACT_SPAWN                },
+    {TG_IN_TRIAL_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_DROP                 },
  /* it may be answering already: too late to withdraw, the next check-in can */
-    {TG_IN_SWITCHING,  TG_INE_SERVING,     ALWAYS,     TG_IN_IDLE,       TG_ACT_COMMIT | TG_ACT_RESET   },
-    {TG_IN_SWITCHING,  TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
-    {TG_IN_SWITCHING,  TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM       },
-    {TG_IN_SWITCHING,  TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP   },
+    {TG_IN_SWITCHING,  TG_INE_SERVING,     ALWAYS,     TG_IN_IDLE,       TG_ACT_COMMIT | TG_ACT_RESET},
+    {TG_IN_SWITCHING,  TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
+    {TG_IN_SWITCHING,  TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM    },
+    {TG_IN_SWITCHING,  TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
 };
 
 static const struct row serving_rows[] = {

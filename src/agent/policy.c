@@ -119,13 +119,18 @@ static void opened_done(struct opened *o)
     tg_fd_close(o->fd);
 }
 
-static TG_RC open_verified(struct opened *o, const char *path, const struct tg_trust *trust,
-                           const struct tg_held *pkg, struct tg_err *err)
+static TG_RC open_file(struct opened *o, const char *path, struct tg_err *err)
 {
     o->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (o->fd < 0)
         return TG_FAIL_ERRNO(err, errno == ENOENT ? TG_E_NOTFOUND : TG_E_IO, "%s", path);
-    TG_TRY(tg_src_fd(&o->src, o->fd, "package", err));
+    return tg_src_fd(&o->src, o->fd, "package", err);
+}
+
+/* From o->src. */
+static TG_RC open_verified(struct opened *o, const struct tg_trust *trust,
+                           const struct tg_held *pkg, struct tg_err *err)
+{
     TG_TRY(tg_tgsp_open(&o->src, &o->p, err));
     if (!tg_mem_eq(tg_tgsp_h(o->p), pkg->h, sizeof pkg->h))
         return TG_FAIL(err, TG_E_AUTH, "package: it is not the one the deployment names");
@@ -135,13 +140,22 @@ static TG_RC open_verified(struct opened *o, const char *path, const struct tg_t
 TG_RC tg_policy_admit(const struct tg_state *s, const struct tg_settings *set, const char *path,
                       struct tg_held *pkg, int64_t now, struct tg_err *err)
 {
+    TG_AUTO(opened_done) struct opened o = {.fd = -1};
+    TG_TRY(open_file(&o, path, err));
+    return tg_policy_admit_src(s, set, &o.src, pkg, now, err);
+}
+
+TG_RC tg_policy_admit_src(const struct tg_state *s, const struct tg_settings *set,
+                          const struct tg_src *src, struct tg_held *pkg, int64_t now,
+                          struct tg_err *err)
+{
     TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;
     TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
     TG_AUTO(tg_deployment_freep) struct tg_deployment *deployment = NULL;
-    TG_AUTO(opened_done) struct opened o = {.fd = -1};
+    TG_AUTO(opened_done) struct opened o = {.fd = -1, .src = *src};
     TG_TRY(tg_policy_trust_load(s, &trust, err));
     TG_TRY(tg_policy_rollback_load(s, &record, err));
-    TG_TRY(open_verified(&o, path, trust, pkg, err));
+    TG_TRY(open_verified(&o, trust, pkg, err));
     deployment = stored_deployment(s, set, trust, pkg, now);
     struct tg_tgsp_policy policy = {.check_time = true,
                                     .now = now,
@@ -167,7 +181,8 @@ TG_RC tg_policy_still_trusted(const struct tg_state *s, const struct tg_held *pk
     TG_AUTO(opened_done) struct opened o = {.fd = -1};
     TG_TRY(tg_policy_trust_load(s, &trust, err));
     tg_state_package(s, pkg->h, path);
-    return open_verified(&o, path, trust, pkg, err);
+    TG_TRY(open_file(&o, path, err));
+    return open_verified(&o, trust, pkg, err);
 }
 
 TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struct tg_bytes text,

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "tgsp/deployment.h"
 #include "tgsp/rollback.h"
+#include "tgsp/src.h"
 #include "tgsp/trust.h"
 
 TG_RC tg_policy_trust_load(const struct tg_state *s, struct tg_trust **out, struct tg_err *err);
@@ -33,6 +34,10 @@ TG_RC tg_policy_deployment(const struct tg_state *s, const struct tg_settings *s
  * version, sequence, floor. */
 TG_RC tg_policy_admit(const struct tg_state *s, const struct tg_settings *set, const char *path,
                       struct tg_held *pkg, int64_t now, struct tg_err *err);
+/* The same from anywhere, say a package whose payload is still to come. */
+TG_RC tg_policy_admit_src(const struct tg_state *s, const struct tg_settings *set,
+                          const struct tg_src *src, struct tg_held *pkg, int64_t now,
+                          struct tg_err *err);
 
 /* Is the package still signed as the trust store of today asks? (No time, no rollback.) */
 TG_RC tg_policy_still_trusted(const struct tg_state *s, const struct tg_held *pkg,

@@ -46,13 +46,14 @@ static const struct tg_jschema serving_schema =
 struct journal_doc {
     int step;
     struct held_doc package;
-    uint64_t tries;
+    uint64_t tries, early;
     const char *code, *reason;
 };
 static const struct tg_jfield journal_fields[] = {
     TG_J_ENUM(struct journal_doc, step, step_names, TG_J_REQ),
     TG_J_OBJ(struct journal_doc, package, &held_schema, TG_J_REQ),
     TG_J_U64(struct journal_doc, tries, 0, 1000, TG_J_REQ),
+    TG_J_U64(struct journal_doc, early, 0, 1000, TG_J_OPT),
     TG_J_STR(struct journal_doc, code, 0, TG_CODE_TEXT - 1, TG_J_REQ),
     TG_J_STR(struct journal_doc, reason, 0, TG_REASON_TEXT - 1, TG_J_REQ),
 };
@@ -276,7 +277,8 @@ TG_RC tg_journal_load(const struct tg_state *s, struct tg_journal *out, struct t
         return TG_OK;
     }
     TG_TRY(rc);
-    *out = (struct tg_journal){.set = true, .step = (enum tg_step)d.step, .tries = d.tries};
+    *out = (struct tg_journal){
+        .set = true, .step = (enum tg_step)d.step, .tries = d.tries, .early = d.early};
     held_from(&d.package, &out->pkg);
     TG_TEXT_SET(out->code, d.code);
     TG_TEXT_SET(out->reason, d.reason);
@@ -288,6 +290,7 @@ TG_RC tg_journal_save(const struct tg_state *s, const struct tg_journal *in, str
     struct journal_doc d = {.step = (int)in->step,
                             .package = held_to(&in->pkg),
                             .tries = in->tries,
+                            .early = in->early,
                             .code = in->code,
                             .reason = in->reason};
     return save(s, "journal.json", &journal_schema, &d, err);

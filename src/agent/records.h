@@ -86,6 +86,7 @@ struct tg_journal {
     enum tg_step step;
     struct tg_held pkg;
     uint64_t tries;
+    uint64_t early;          /* workers started on it before it was complete */
     char code[TG_CODE_TEXT]; /* of the last failure, "" if none */
     char reason[TG_REASON_TEXT];
 };

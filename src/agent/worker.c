@@ -3,12 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/listen.h"
@@ -17,6 +15,8 @@
 #include "base/mem.h"
 #include "codec/json.h"
 #include "codec/text.h"
+#include "crypto/aead.h"
+#include "tgsp/format.h"
 #include "wire/package.h"
 
 /* ---- starting ---- */
@@ -74,11 +74,22 @@ static TG_RC add_file(struct plan *p, const char *option, const char *path, stru
     return TG_OK;
 }
 
+/* A part has its full size from the start. */
+static void package_path(const struct tg_worker_start *o, char path[TG_STATE_PATH_MAX])
+{
+    if (o->arrival >= 0)
+        tg_state_part(o->state, o->pkg->h, path);
+    else
+        tg_state_package(o->state, o->pkg->h, path);
+}
+
 static TG_RC add_files(struct plan *p, const struct tg_worker_start *o, struct tg_err *err)
 {
     char path[TG_STATE_PATH_MAX];
-    tg_state_package(o->state, o->pkg->h, path);
+    package_path(o, path);
     TG_TRY(add_file(p, "--package-fd", path, err));
+    if (o->arrival >= 0)
+        add_fd(p, "--arrival-fd", o->arrival);
     TG_TRY(tg_state_path(o->state, path, err, "trust.tgtrust"));
     TG_TRY(add_file(p, "--trust-fd", path, err));
     TG_TRY(tg_state_path(o->state, path, err, "rollback.json"));
@@ -120,7 +131,7 @@ static void add_bake(struct plan *p, const struct tg_worker_start *o, uint64_t n
     }
     p->owned[p->n_owned++] = fd;
     add_fd(p, "--bake-out-fd", fd);
-    tg_state_package(o->state, o->pkg->h, path);
+    package_path(o, path);
     p->spawn.file_max = BAKE_EXTRA + (stat(path, &st) == 0 ? 2 * (uint64_t)st.st_size : 0);
 }
 
@@ -217,7 +228,9 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
                             .started_ms = now_ms,
                             .heard_ms = now_ms,
                             .allowance = TG_WORKER_MSG_BURST,
-                            .deadline_ms = now_ms + o->settings->load_timeout_s * 1000,
+                            .early = o->arrival >= 0,
+                            .deadline_ms =
+                                o->arrival >= 0 ? 0 : now_ms + o->settings->load_timeout_s * 1000,
                             .timeout_ms = o->settings->worker_timeout_s * 1000};
     TG_TEXT_SET(w->bake, plan.bake);
     ours = -1;
@@ -250,19 +263,34 @@ TG_RC tg_worker_bake_keep(struct tg_worker *w, const struct tg_state *state, str
     return rc;
 }
 
+void tg_worker_complete(struct tg_worker *w, uint64_t load_ms, uint64_t now_ms)
+{
+    if (w->early && w->deadline_ms == 0 && w->phase < TG_WK_HEALTHY)
+        w->deadline_ms = now_ms + load_ms;
+}
+
 /* ---- the control channel ---- */
 
-enum event { EV_STATE, EV_HEALTHY, EV_SERVING, EV_PONG, EV_FAILED, EV_DRAINED, EV_HANDOVER };
+enum event {
+    EV_STATE,
+    EV_HEALTHY,
+    EV_SERVING,
+    EV_PONG,
+    EV_FAILED,
+    EV_DRAINED,
+    EV_HANDOVER,
+    EV_AGAIN
+};
 
-static const char *const event_names[] = {"state",  "healthy", "serving",  "pong",
-                                          "failed", "drained", "handover", NULL};
+static const char *const event_names[] = {"state",   "healthy",  "serving", "pong", "failed",
+                                          "drained", "handover", "again",   NULL};
 
 struct msg {
     int event;
     const char *file, *tensor;
     uint64_t size, uid;
     const char *state, *code, *reason, *model, *version, *protection;
-    uint64_t sequence, floor, load_ms, locked_bytes;
+    uint64_t sequence, floor, load_ms, locked_bytes, offset, length;
     uint8_t header_sha256[32];
 };
 static const struct tg_jfield msg_fields[] = {
@@ -281,6 +309,8 @@ static const struct tg_jfield msg_fields[] = {
     TG_J_U64(struct msg, load_ms, 0, TG_JSON_INT_MAX, TG_J_OPT),
     TG_J_U64(struct msg, locked_bytes, 0, TG_JSON_INT_MAX, TG_J_OPT),
     TG_J_STR(struct msg, protection, 1, TG_LEVEL_TEXT - 1, TG_J_OPT),
+    TG_J_U64(struct msg, offset, 0, TG_JSON_INT_MAX, TG_J_OPT),
+    TG_J_U64(struct msg, length, 0, TG_JSON_INT_MAX, TG_J_OPT),
     TG_J_HEX(struct msg, header_sha256, TG_J_OPT),
 };
 static const struct tg_jschema msg_schema =
@@ -368,6 +398,21 @@ static TG_RC on_handover(struct tg_worker *w, const struct msg *m, struct tg_err
     return TG_OK;
 }
 
+/* At most a chunk of the largest size, and not for ever. */
+static TG_RC on_again(struct tg_worker *w, const struct msg *m, struct tg_err *err)
+{
+    uint64_t most = TG_TGSP_CHUNK_MAX + TG_AEAD_TAG_LEN;
+    if (!w->early || w->phase != TG_WK_DECRYPTING || m->length == 0 || m->length > most ||
+        m->offset > w->pkg.size || m->length > w->pkg.size - m->offset)
+        return TG_FAIL(err, TG_E_FORMAT, "worker: it asks for bytes that are none of its package");
+    if (w->again.end != 0 || ++w->agains > TG_WORKER_AGAIN_MAX)
+        return TG_FAIL(err, TG_E_AUTH,
+                       "package: more than %d chunks came with bytes their author did not sign",
+                       TG_WORKER_AGAIN_MAX);
+    w->again = (struct tg_span){m->offset, m->offset + m->length};
+    return TG_OK;
+}
+
 static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, struct tg_err *err)
 {
     switch ((enum event)m->event) {
@@ -392,6 +437,8 @@ static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, st
     case EV_DRAINED:
         w->phase = TG_WK_DRAINED;
         return TG_OK;
+    case EV_AGAIN:
+        return on_again(w, m, err);
     }
     return TG_FAIL(err, TG_E_INTERNAL, "worker: message");
 }
@@ -469,117 +516,4 @@ TG_RC tg_worker_drain(struct tg_worker *w, uint64_t deadline_ms, struct tg_err *
     w->ping_ms = 0;
     w->deadline_ms = deadline_ms;
     return tell(w, "{\"command\":\"drain\"}", err);
-}
-
-/* ---- its end ---- */
-
-TG_RC tg_worker_grant_keep(struct tg_worker *w, const struct tg_state *s, struct tg_err *err)
-{
-    TG_AUTO(tg_fd_closep) int fd = w->grant_fd;
-    char path[TG_STATE_PATH_MAX];
-    w->grant_fd = -1;
-    if (fd < 0)
-        return TG_OK;
-    uint8_t *text = tg_alloc(TG_WIRE_GRANT_MAX);
-    if (!text)
-        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    ssize_t n = pread(fd, text, TG_WIRE_GRANT_MAX, 0); /* a small file: all of it */
-    tg_state_grant(s, w->pkg.h, path);
-    enum tg_rc rc = TG_E_IO;
-    if (n > 0)
-        rc = tg_file_write(path, tg_bytes_make(text, (size_t)n), 0600, true, err);
-    else
-        tg_err_set(err, rc, "worker: its grant cannot be read again");
-    tg_free(text);
-    TG_TRY(rc);
-    /* a kill before this leaves the same grant under both names; one that came in the meantime is
-     * offered again */
-    tg_state_grant_new(s, w->pkg.h, path);
-    return tg_state_remove(path, err);
-}
-
-void tg_worker_close(struct tg_worker *w)
-{
-    tg_fd_close(w->grant_fd);
-    w->grant_fd = -1;
-    tg_fd_close(w->ctl);
-    w->ctl = -1;
-}
-
-static void ended(struct tg_worker *w, int status)
-{
-    w->pid = 0;
-    w->deadline_ms = w->ping_ms = 0;
-    w->pinged = false;
-    if (w->phase == TG_WK_FAILED || w->reason[0])
-        return; /* it, or we, said why before */
-    char how[64];
-    tg_wait_text(status, how, sizeof how);
-    char text[TG_REASON_TEXT];
-    (void)snprintf(text, sizeof text, "the worker died %s: %s",
-                   w->serving
-                       ? (w->phase == TG_WK_HEALTHY ? "when it was to serve" : "while it served")
-                       : "while it loaded",
-                   how);
-    TG_TEXT_SET(w->reason, text);
-    w->code = TG_E_CLOSED;
-}
-
-bool tg_worker_reap(struct tg_worker *w)
-{
-    if (w->pid <= 0)
-        return false;
-    int status = 0;
-    pid_t got = waitpid(w->pid, &status, WNOHANG);
-    if (got == 0 || (got < 0 && errno == EINTR))
-        return false;
-    ended(w, got == w->pid ? status : 0);
-    return true;
-}
-
-void tg_worker_kill(struct tg_worker *w)
-{
-    if (w->pid <= 0)
-        return;
-    (void)kill(-w->pid, SIGKILL);
-    (void)kill(w->pid, SIGKILL);
-    int status = 0;
-    while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    ended(w, status);
-}
-
-bool tg_worker_failure_of_grant(enum tg_rc rc)
-{
-    return rc == TG_E_NOTFORKEY || rc == TG_E_AUTH || rc == TG_E_EXPIRED || rc == TG_E_DENIED ||
-           rc == TG_E_FORMAT || rc == TG_E_LIMIT || rc == TG_E_UNSUPPORTED;
-}
-
-bool tg_worker_failure_final(enum tg_rc rc)
-{
-    switch (rc) {
-    case TG_E_FORMAT:
-    case TG_E_AUTH:
-    case TG_E_DENIED:
-    case TG_E_LIMIT:
-    case TG_E_UNSUPPORTED:
-    case TG_E_EXPIRED:
-    case TG_E_ROLLBACK:
-    case TG_E_NOTFORKEY:
-    case TG_E_STATE:
-    case TG_E_USAGE:
-        return true;
-    case TG_OK:
-    case TG_E_NOMEM:
-    case TG_E_IO:
-    case TG_E_AGAIN:
-    case TG_E_CLOSED:
-    case TG_E_TIMEOUT:
-    case TG_E_NOTFOUND:
-    case TG_E_EXISTS:
-    case TG_E_INTERNAL:
-    case TG_RC_COUNT:
-        return false;
-    }
-    return false;
 }

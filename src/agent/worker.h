@@ -13,6 +13,7 @@
 #include "agent/state.h"
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/spans.h"
 
 #define TG_WORKER_LISTEN_MAX 2
 #define TG_WORKER_MSG_MAX 65536
@@ -20,6 +21,8 @@
  * serves and answers pings needs a tenth of it. One that sends more is ended. */
 #define TG_WORKER_MSG_BURST 32
 #define TG_WORKER_MSG_EACH_MS 500
+/* More wrong chunks than this are no accident. */
+#define TG_WORKER_AGAIN_MAX 8
 
 enum tg_worker_phase {
     TG_WK_NONE,
@@ -55,6 +58,9 @@ struct tg_worker {
     enum tg_rc code;                /* of a failure */
     char reason[TG_REASON_TEXT];
     char handed[TG_REASON_TEXT]; /* a hand-over that was just told, in words; "": none */
+    bool early;                  /* it was started while its package was being downloaded */
+    struct tg_span again; /* bytes it says are wrong; taken (emptied) by who fetches them anew */
+    unsigned agains;      /* how often it said so */
 };
 
 #define TG_WORKER_INIT                                                                             \
@@ -68,7 +74,9 @@ struct tg_worker_start {
     int kem_dir; /* descriptor of kem/ */
     int listen[TG_WORKER_LISTEN_MAX];
     size_t n_listen;
-    int native;           /* the native socket; 0: none */
+    int native;  /* the native socket; 0: none */
+    int arrival; /* start it on the part, with this page; it may load as long as the download takes,
+                    until tg_worker_complete; -1: the package is complete */
     bool new_grant;       /* the later grant, tg_state_grant_new, if there is one */
     bool with_deployment; /* hand it the signed deployment: needed only to go back below K */
 };
@@ -76,6 +84,9 @@ struct tg_worker_start {
 /* Start one. w must be free (pid 0); on failure it stays so. */
 TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint64_t now_ms,
                       struct tg_err *err);
+
+/* All of its package is there: from now on its time to load counts. */
+void tg_worker_complete(struct tg_worker *w, uint64_t load_ms, uint64_t now_ms);
 
 /* Take one message from the channel into w (phase, figures, failure).
  * @retval TG_E_AGAIN none waits  @retval TG_E_CLOSED the worker closed the channel

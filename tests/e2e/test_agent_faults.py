@@ -58,9 +58,9 @@ def test_download_goes_on_after_kill_and_restart(proxied):
     part = a.state / "packages" / f"{h}.part"
     for n in range(1, 4):
         a.start()
-        tg.wait_for("bytes", lambda: part.exists() and part.stat().st_size > n * 400_000)
+        tg.wait_for("bytes", lambda: tg_agent.fetched(part) > n * 400_000)
         a.kill()
-    have, moved = part.stat().st_size, proxy.bytes
+    have, moved = tg_agent.fetched(part), proxy.bytes
     assert have > 1_200_000
     proxy.cut_after = None
     a.start()
@@ -75,7 +75,7 @@ def test_platform_that_goes_away_in_the_middle(proxied):
     part = a.state / "packages" / f"{h}.part"
     proxy.cut_after = 1_500_000
     a.start()
-    tg.wait_for("bytes", lambda: part.exists() and part.stat().st_size > 500_000)
+    tg.wait_for("bytes", lambda: tg_agent.fetched(part) > 500_000)
     world.platform.kill()
     s = a.wait_status("offline", lambda s: not s["online"] and s.get("platform_reason"))
     assert s["update"]["step"] == "accepted"

@@ -245,14 +245,15 @@ def infer(connection, headers=None, model="perception-net"):
 
 class Proxy:
     """A TCP proxy in front of a URL. cut_after: each connection is cut after that many bytes from the server
-    (None: never); down: connections are refused (accepted and closed)."""
+    (None: never); down: connections are refused (accepted and closed); rate: bytes a second from the server, in
+    all (None: as they come)."""
 
     def __init__(self, url):
         u = urllib.parse.urlsplit(url)
         self.target = (u.hostname, u.port)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"{u.scheme}://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.cut_after, self.down, self.cuts, self.bytes = None, False, 0, 0
+        self.cut_after, self.down, self.cuts, self.bytes, self.rate = None, False, 0, 0, None
         self.live = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -284,6 +285,8 @@ class Proxy:
                 if counted:
                     moved += len(data)
                     self.bytes += len(data)
+                    if self.rate:
+                        time.sleep(len(data) / self.rate)
                     if self.cut_after is not None and moved > self.cut_after:
                         sink.sendall(data[:len(data) // 2])
                         self.cuts += 1
@@ -358,6 +361,14 @@ def worker_pids(agent_pid):
             except OSError:
                 pass
     return sorted(found)
+
+
+def fetched(part):
+    """Bytes of a download that are there and recorded as such: what a kill cannot take away."""
+    try:
+        return sum(s["end"] - s["off"] for s in json.loads(pathlib.Path(f"{part}.tag").read_text())["have"])
+    except OSError:
+        return 0
 
 
 def copy_tree(source, target):

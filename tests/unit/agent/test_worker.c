@@ -102,6 +102,7 @@ static void start(const char *package)
     tg_state_package(&env.state, env.pkg.h, path);
     assert_ok(tg_file_write(path, tg_bytes_str(package), 0600, true, &err));
     struct tg_worker_start o = {.state = &env.state,
+                                .arrival = -1,
                                 .settings = &env.set,
                                 .user = &env.user,
                                 .pkg = &env.pkg,
@@ -336,6 +337,7 @@ static void test_missing_files_are_named(void **state)
     (void)state;
     struct tg_err err = TG_ERR_INIT;
     struct tg_worker_start o = {.state = &env.state,
+                                .arrival = -1,
                                 .settings = &env.set,
                                 .user = &env.user,
                                 .pkg = &env.pkg,

@@ -1,0 +1,230 @@
+"""A worker that follows the download: it starts when signatures, policy and grant are checked, decrypts what comes,
+and is healthy a moment after the last byte. Real platform, agent and worker; a proxy makes the network slow."""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+import tg
+import tg_agent
+
+SIZE = 12 << 20
+SLOW = 3 << 20  # bytes a second: some seconds for a package
+
+
+@pytest.fixture
+def proxied(tmp_path, author, request):
+    """A world, a proxy in front of its devices' listener, and an enrolled agent that goes through it."""
+    world = tg_agent.World(tmp_path, author)
+    proxy = tg_agent.Proxy(world.platform.device_url)
+    a = world.agent()
+    a.server = proxy.url
+    a.enrol(*getattr(request, "param", []))
+    yield world, proxy, a
+    proxy.close()
+    world.stop()
+
+
+def large(world, **options):
+    """A package of the demo's model and a file that only takes room."""
+    return world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(SIZE)}, **options))
+
+
+def early(a):
+    """The pids of the workers that were started before their package was complete, in order."""
+    return [int(m) for m in re.findall(r"pid=(\d+) started=early", a.log_text())]
+
+
+def starts(a):
+    return re.findall(r"started=(\w+)", a.log_text())
+
+
+def wait_decrypting(a, n=1):
+    """The worker has verified signatures, header, manifest and recipients, and unwrapped the key."""
+    tg.wait_for("a worker that decrypts", lambda: a.log_text().count("state=decrypting") >= n)
+
+
+def part(a, h):
+    return a.state / "packages" / f"{h}.part"
+
+
+def test_verified_before_the_payload_is_there(proxied):
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    moved = proxy.bytes
+    d = world.deploy(h)
+    wait_decrypting(a)
+    assert proxy.bytes - moved < SIZE, "it was started when all was there"
+    assert part(a, h).exists() and a.journal()["step"] == "accepted"
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+    assert starts(a) == ["early"], "the worker that followed is the one that serves"
+    assert proxy.bytes - moved < SIZE * 1.2
+    log = a.log_text()
+    assert log.index("state=decrypting") < log.index("early=complete")
+    assert not list((a.state / "packages").glob("*.part*"))
+
+
+@pytest.mark.parametrize("proxied", [["--load-timeout", "3"]], indirect=True)
+def test_slow_downloads_are_not_slow_loads(proxied):
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW / 2
+    a.start()
+    d = world.deploy(h)
+    wait_decrypting(a)
+    began = time.monotonic()
+    world.wait_update(d, a.id, "running")
+    assert time.monotonic() - began > 3, "it was not slow enough to say anything"
+    assert starts(a) == ["early"] and "hung" not in a.log_text()
+
+
+
+def test_broken_connection_in_the_middle(proxied):
+    """The same worker waits it out, and nothing is fetched twice."""
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate, proxy.cut_after = SLOW, 5_000_000
+    a.start()
+    moved = proxy.bytes
+    d = world.deploy(h)
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+    assert proxy.cuts >= 2
+    assert proxy.bytes - moved < SIZE * 1.2
+    assert starts(a) == ["early"]
+
+
+def test_network_that_stays_away_ends_the_worker(proxied):
+    """It does not sit on locked memory for nobody knows how long; when the network is back another follows."""
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    d = world.deploy(h)
+    wait_decrypting(a)
+    proxy.drop()
+    tg.wait_for("the worker's end", lambda: not tg_agent.worker_pids(a.process.pid))
+    assert "early=ended" in a.log_text()
+    proxy.down, proxy.rate = False, None
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+
+
+def test_agent_killed_in_the_middle(proxied):
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    moved = proxy.bytes
+    d = world.deploy(h)
+    wait_decrypting(a)
+    tg.wait_for("some of the payload, on record", lambda: tg_agent.fetched(part(a, h)) > SIZE / 4)
+    pid = early(a)[-1]
+    a.kill()
+    tg.wait_for("the worker's end with its agent", lambda: not os.path.exists(f"/proc/{pid}"))
+    kept = tg_agent.fetched(part(a, h))
+    a.start()
+    wait_decrypting(a, 2)
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+    assert starts(a) == ["early", "early"]
+    # at most what came in the second before the kill, and was on no record, comes again
+    assert proxy.bytes - moved < SIZE * 1.2 + 2 * SLOW, f"{kept} bytes were kept"
+
+
+def test_worker_killed_in_the_middle(proxied):
+    """The download goes on without one; another is tried on the complete file."""
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    moved = proxy.bytes
+    d = world.deploy(h)
+    wait_decrypting(a)
+    os.kill(early(a)[0], signal.SIGKILL)
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+    assert starts(a) == ["early", "trial"]
+    assert proxy.bytes - moved < SIZE * 1.2
+
+
+def damage(path, offset):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        byte = f.read(1)[0]
+        f.seek(offset)
+        f.write(bytes([byte ^ 1]))
+
+
+def test_damaged_chunk_is_fetched_again(proxied):
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    moved = proxy.bytes
+    d = world.deploy(h)
+    wait_decrypting(a)
+    pid = early(a)[0]
+    os.kill(pid, signal.SIGSTOP)
+    # a place that comes while the worker stands still, and is wrong when it goes on
+    at = tg_agent.fetched(part(a, h)) + SIZE // 4
+    tg.wait_for("that place", lambda: tg_agent.fetched(part(a, h)) > at + SIZE // 4)
+    damage(part(a, h), at)
+    os.kill(pid, signal.SIGCONT)
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+    assert starts(a) == ["early"], "one chunk was fetched again, not all of it"
+    assert a.log_text().count("moai.again") == 1
+    assert proxy.bytes - moved < SIZE * 1.2 + (2 << 20)
+
+
+def test_chunk_that_is_always_wrong_is_given_up(proxied):
+    """The platform's own file is damaged: the same wrong chunk comes twice."""
+    world, proxy, a = proxied
+    path = world.build(files={**world.files(1), "data.bin": os.urandom(SIZE)})
+    h = world.publish(path)
+    data = path.read_bytes()
+    stored = [p for p in world.platform.dir.rglob("*") if p.is_file() and p.stat().st_size == len(data)]
+    assert len(stored) == 1
+    damage(stored[0], len(data) // 2)
+    proxy.rate = SLOW
+    a.start()
+    d = world.deploy(h)
+    u = world.wait_update(d, a.id, "failed")
+    assert u["code"] == "AUTH" and "digest is not the one in the manifest" in u["reason"]
+    assert a.log_text().count("moai.again") == 1
+    assert starts(a) == ["early"]
+    tg.wait_for("the worker's end", lambda: not tg_agent.worker_pids(a.process.pid))
+    assert "state=loading" not in a.log_text(), "a package went to ONNX Runtime that was not verified"
+
+
+def test_refused_before_its_payload(proxied):
+    """What the author says against this device is known from the front: the rest is not downloaded."""
+    world, proxy, a = proxied
+    end = time.time() + 6
+    h = large(world, not_after=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end)))
+    d = world.deploy(h)
+    tg.wait_for("its end", lambda: time.time() > end + 1)
+    moved = proxy.bytes
+    a.start()
+    u = world.wait_update(d, a.id, "failed")
+    assert u["code"] == "EXPIRED"
+    assert proxy.bytes - moved < SIZE / 4
+    assert starts(a) == []
+
+
+def test_cancelled_in_the_middle(proxied):
+    world, proxy, a = proxied
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    d = world.deploy(h)
+    wait_decrypting(a)
+    world.api.delete(f"/api/v1/deployments/{d}", expect=200)
+    tg.wait_for("the end of worker and part", lambda: a.poke() or (not tg_agent.worker_pids(a.process.pid) and
+                                                                  not part(a, h).exists()), every=0.5)

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "client/client_internal.h"
 
-#define PAUSE_MS 2
+#define PAUSE_MS 20
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 /* Each request has a connection of its own: rare as they are, none can meet a worker that has left,
@@ -30,7 +30,8 @@ static enum tg_rc ask_once(struct tg_model *m, const union tg_native_msg *reques
     return tg_link_receive(l, want, m->o.reconnect_ns, &m->msg, fd, err);
 }
 
-/* A worker may leave between the two: then the next one is asked. */
+/* A worker may leave between the two: then the next one is asked. One that hands over much at a
+ * time asks for patience. */
 static enum tg_rc ask(struct tg_model *m, const union tg_native_msg *request,
                       enum tg_native_type want, int *fd, struct tg_err *err)
 {

@@ -8,10 +8,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "tensor/weights.h"
+
+/* Each is told to the agent, which takes a worker that says too much for one that was taken over:
+ * so many at once, then one in so long. */
+#define BURST 16u
+#define EACH_NS UINT64_C(1000000000)
 
 /* One copy outside the region: locked as long as it is here. */
 struct copy {
@@ -29,6 +35,8 @@ struct tg_handover {
     const struct tg_model *model;
     struct copy copies[TG_HANDOVER_COPIES_MAX];
     size_t n;
+    unsigned allowance; /* hand-overs that may follow at once */
+    uint64_t counted_ns;
 };
 
 enum tg_rc tg_handover_new(const struct tg_handover_opts *opts, struct tg_handover **out,
@@ -39,6 +47,8 @@ enum tg_rc tg_handover_new(const struct tg_handover_opts *opts, struct tg_handov
     if (h == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     h->o = *opts;
+    h->allowance = BURST;
+    h->counted_ns = tg_clock_mono_ns();
     *out = h;
     return TG_OK;
 }
@@ -209,6 +219,23 @@ static enum tg_rc check_user(const struct tg_handover *h, uid_t uid, struct tg_e
                    (unsigned)uid);
 }
 
+static enum tg_rc check_pace(struct tg_handover *h, struct tg_err *err)
+{
+    uint64_t now = tg_clock_mono_ns(), more = (now - h->counted_ns) / EACH_NS;
+
+    if (more >= BURST - h->allowance) {
+        h->allowance = BURST;
+        h->counted_ns = now;
+    } else {
+        h->allowance += (unsigned)more;
+        h->counted_ns += more * EACH_NS;
+    }
+    if (h->allowance == 0)
+        return TG_FAIL(err, TG_E_AGAIN, "too many hand-overs at a time: ask again in a second");
+    h->allowance--;
+    return TG_OK;
+}
+
 enum tg_rc tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
                             union tg_native_msg *out, int *fd, struct tg_err *err)
 {
@@ -218,6 +245,7 @@ enum tg_rc tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_na
     TG_TRY(check_user(h, uid, err));
     if (c == NULL)
         TG_TRY(add_copy(h, in, &c, err));
+    TG_TRY(check_pace(h, err));
     note.size = c->size;
     TG_TRY(h->o.tell(h->o.arg, &note, err));
     tg_log(TG_LOG_INFO, "moai.handover", "uid=%u bytes=%zu", (unsigned)uid, c->size);

@@ -48,6 +48,7 @@ void tg_handover_held(const struct tg_handover *h, uint64_t *n, uint64_t *bytes)
 
 /* Answer a TAKE or a LIST. out: the message. *fd (of a TAKE): borrowed, valid until _free.
  * @retval TG_E_DENIED not this user   @retval TG_E_NOTFOUND no such file or tensor
+ * @retval TG_E_AGAIN too many at a time
  * @retval TG_E_NOMEM memory, or none that could be locked  @retval TG_E_LIMIT too many copies */
 TG_RC tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
                        union tg_native_msg *out, int *fd, struct tg_err *err);

@@ -245,7 +245,28 @@ def test_without_an_agent_to_tell_nothing_is_handed_over(folder, tmp_path):
     w.control.shutdown(0)  # the agent reads no more: what the worker says fails
     with pytest.raises(tg.Failed) as e:
         m.open_file("saved_model.pb")
-    assert e.value.status in ("CLOSED", "IO", "TIMEOUT")
+    assert e.value.status in ("CLOSED", "IO", "TIMEOUT", "AGAIN")
+    m.close()
+    w.stop()
+    native.close()
+
+
+def test_many_in_a_row_are_slowed_down(folder, tmp_path):
+    """The agent ends a worker that says too much: it never comes to that."""
+    native = Native(tmp_path)
+    w = Worker(folder, folder / "saved.tgsp", native=native, takers=[ME]).serve()
+    bare = tg.Bare(native.path)
+    kinds = []
+    for _ in range(60):
+        kind, body, fds = bare.ask(tg.TAKE, b"empty.txt".ljust(1032, b"\0") + b"\0" * 260)
+        kinds.append(kind)
+        assert kind == tg.TAKEN or b"ask again" in body
+        for fd in fds:
+            os.close(fd)
+    assert kinds[:16] == [tg.TAKEN] * 16 and tg.REFUSED in kinds
+    bare.close()
+    m = tg.Model(native.path)  # the library waits
+    os.close(m.open_file("empty.txt"))
     m.close()
     w.stop()
     native.close()

@@ -12,6 +12,34 @@ def install(*args, **environment):
                           capture_output=True, env=dict(os.environ, **environment)).stdout.splitlines()
 
 
+def try_library(target, files, folder):
+    """The example of the C library builds with nothing but what was installed."""
+    (pc,) = [file for file in files if file.endswith("/tensorguard.pc")]
+    assert any(file.endswith("man3/libtensorguard.3") for file in files)
+    env = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(pc), PKG_CONFIG_SYSROOT_DIR=str(target))
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "tensorguard"], env=env, check=True, capture_output=True,
+                           text=True).stdout.split()
+    example = programs.ROOT / "examples" / "control-loop" / "control_loop.c"
+    for compiler in (["gcc", "-std=c11"], ["g++", "-x", "c++", "-std=c++17", "-fsyntax-only"]):
+        source = [example] if "gcc" in compiler else [header_only(folder)]
+        subprocess.run([*compiler, "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", *source, *flags, "-o", folder / "example"],
+                       check=True)
+    (library,) = [file for file in files if file.endswith("libtensorguard.so.0")] or [None]
+    done = subprocess.run([folder / "example", folder / "nobody.sock", "1"], capture_output=True, text=True,
+                          env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(pc) + "/.."))
+    assert done.returncode == 1 and "nobody.sock" in done.stderr
+    names = subprocess.run(["nm", "-D", "--defined-only", "--with-symbol-versions", os.path.realpath(library)], check=True,
+                           capture_output=True, text=True).stdout.split("\n")
+    names = [line.split()[-1] for line in names if " T " in line]
+    assert names and all(name.startswith("tg_") and name.endswith("@@TENSORGUARD_0.1") for name in names)
+
+
+def header_only(folder):
+    path = folder / "cxx.c"
+    path.write_text("#include <tensorguard/tensorguard.h>\nint main() { tg_model_close(nullptr); }\n")
+    return path
+
+
 def test_installed_programs_run_on_the_same_libcrypto_and_can_be_removed(tmp_path):
     target = tmp_path / "target"
     (target / "usr").mkdir(parents=True)
@@ -26,5 +54,6 @@ def test_installed_programs_run_on_the_same_libcrypto_and_can_be_removed(tmp_pat
         assert "not found" not in loaded
         assert "libcrypto.so.3 => " + private in loaded
         assert subprocess.run([file, "--help"], capture_output=True).returncode == 0
+    try_library(target, files, tmp_path)
     install("--uninstall")
     assert [p.name for p in target.rglob("*") if p.is_file()] == ["not-ours"]

@@ -463,6 +463,7 @@ def test_calls_under_way_go_along(folder, answers, tmp_path):
     m = tg.Model(native.path, slots=8, reconnect_ns=60 * tg.SECOND)
     shape, image = answers[0]
     os.kill(first.pid, signal.SIGSTOP)
+    os.waitpid(first.pid, os.WUNTRACED)  # stopped, every thread of it
     calls = []
     for k in range(6):
         call = m.begin()

@@ -38,6 +38,7 @@ struct side {
 struct tg_scan {
     uint32_t mask;
     uint32_t n;                                          /* clusters */
+    size_t at[TG_SCAN_CLUSTERS_MAX];                     /* where they were */
     uint32_t words[TG_SCAN_CLUSTERS_MAX][TG_SCAN_WORDS]; /* masked */
     struct slot slots[SLOTS];
     uint64_t filter[(1u << FILTER_BITS) / 64];
@@ -132,8 +133,18 @@ static void add_word(struct tg_scan *s, uint32_t w, uint32_t id)
     s->slots[at] = (struct slot){w ^ s->mask, id + 1};
 }
 
-static void add_cluster(struct tg_scan *s, const uint8_t *p)
+/* Clusters must not share bytes: one that is found would show as two. */
+static bool is_taken(const struct tg_scan *s, size_t at)
 {
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->at[i] < at + CLUSTER_BYTES && at < s->at[i] + CLUSTER_BYTES)
+            return true;
+    return false;
+}
+
+static void add_cluster(struct tg_scan *s, const uint8_t *p, size_t at)
+{
+    s->at[s->n] = at;
     for (uint32_t i = 0; i < TG_SCAN_WORDS; i++) {
         uint32_t w = word_at(p + i * 4);
 
@@ -149,8 +160,8 @@ static bool try_place(struct tg_scan *s, struct tg_bytes plain, size_t at, bool 
     for (size_t phase = 0; phase < (any ? 1 : 4); phase++) {
         struct tg_bytes b = tg_bytes_sub(plain, at + phase, CLUSTER_BYTES);
 
-        if (b.n == CLUSTER_BYTES && is_cluster(b.p, any)) {
-            add_cluster(s, b.p);
+        if (b.n == CLUSTER_BYTES && !is_taken(s, at + phase) && is_cluster(b.p, any)) {
+            add_cluster(s, b.p, at + phase);
             return true;
         }
     }

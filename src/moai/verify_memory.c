@@ -16,6 +16,7 @@
 #include "base/secret.h"
 #include "base/thread.h"
 #include "crypto/keyfile.h"
+#include "moai/bake.h"
 #include "moai/load.h"
 #include "moai/protect.h"
 #include "moai/sandbox.h"
@@ -31,7 +32,7 @@ struct inputs {
     int package, trust, key, rollback;
 };
 
-enum { PLANT, LOAD, LOAD_NEXT, INPUTS };
+enum input { PLANT, LOAD, LOAD_NEXT, INPUTS };
 
 enum stage { BEFORE, CONTROL, LOADED, RUNNING, SWAPPED, UNLOADED, STAGES };
 
@@ -54,6 +55,7 @@ static const struct {
 struct verify {
     const struct tg_verify_memory_opts *o;
     struct inputs in[INPUTS];
+    struct tg_bake_pipe pipe[INPUTS]; /* for models that are baked, as the worker does */
     int maps;
     unsigned threads;
     struct tg_ort *ort;
@@ -110,6 +112,8 @@ static enum tg_rc prepare(struct verify *v, struct tg_err *err)
 {
     TG_TRY(tg_worker_warm_up(err));
     TG_TRY(tg_ort_new(v->threads, &v->ort, err));
+    for (size_t i = LOAD; i < INPUTS && tg_sandbox_landlock_version() > 0; i++)
+        TG_TRY(tg_bake_pipe_new(&v->pipe[i], err));
     TG_TRY(tg_scan_new(&v->scan, err));
     v->control = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (v->control == MAP_FAILED) {
@@ -118,7 +122,9 @@ static enum tg_rc prepare(struct verify *v, struct tg_err *err)
     }
     if (setvbuf(stdout, NULL, _IOLBF, 0) != 0 || printf("%s", v->o->json ? "[" : "") < 0)
         return TG_FAIL(err, TG_E_IO, "can't write");
-    return tg_sandbox_enter(TG_SANDBOX_LOAD, err);
+    TG_TRY(tg_sandbox_landlock(err));
+    return tg_sandbox_enter(
+        tg_sandbox_landlock_version() == 0 ? TG_SANDBOX_LOAD : TG_SANDBOX_LOAD_BAKE, err);
 }
 
 /* ---- what to look for ---- */
@@ -135,6 +141,17 @@ static enum tg_rc decrypt(struct tg_tgsp *p, const struct verify *v, struct tg_s
     return tg_tgsp_read_all(p, tg_secret_data(*out), &run, err);
 }
 
+/* Where the weights are: a package has at least one file. */
+static const struct tg_tgsp_file *largest(const struct tg_tgsp_manifest *m)
+{
+    const struct tg_tgsp_file *v = m->files.items, *most = v;
+
+    for (size_t i = 1; i < m->files.n; i++)
+        if (v[i].size > most->size)
+            most = &v[i];
+    return most;
+}
+
 static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err *err)
 {
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
@@ -147,6 +164,7 @@ static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err
                                     .now = tg_clock_now(),
                                     .fleet = v->o->fleet,
                                     .agent_version = TG_VERSION};
+    const struct tg_tgsp_file *weights;
     struct tg_src src;
 
     TG_TRY(tg_fd_read_all(in->trust, "trust store", &text, err));
@@ -161,7 +179,11 @@ static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err
     TG_TRY(tg_kem_sk_load_fd(in->key, "KEM key", TG_BYTES_NONE, &sk, err));
     TG_TRY(tg_tgsp_unwrap(p, sk, err));
     TG_TRY(decrypt(p, v, &plain, err));
-    return tg_scan_plant(v->scan, tg_bytes_make(tg_secret_data(plain), tg_secret_size(plain)), err);
+    weights = largest(tg_tgsp_manifest_get(p));
+    return tg_scan_plant(v->scan,
+                         tg_bytes_sub(tg_bytes_make(tg_secret_data(plain), tg_secret_size(plain)),
+                                      (size_t)weights->offset, (size_t)weights->size),
+                         err);
 }
 
 /* ---- stages ---- */
@@ -228,9 +250,10 @@ static enum tg_rc search_control(struct verify *v, struct tg_err *err)
     return rc;
 }
 
-static enum tg_rc load(struct verify *v, const struct inputs *in, struct tg_model **out,
+static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out,
                        struct tg_err *err)
 {
+    const struct inputs *in = &v->in[which];
     const struct tg_load_opts opts = {
         .package = in->package,
         .trust = in->trust,
@@ -244,6 +267,9 @@ static enum tg_rc load(struct verify *v, const struct inputs *in, struct tg_mode
         .now = tg_clock_now(),
         .threads = v->threads,
         .ort = v->ort,
+        .bake_in = -1,
+        .bake_out = -1,
+        .pipe = &v->pipe[which],
     };
 
     return tg_model_load(&opts, out, err);
@@ -327,7 +353,7 @@ static enum tg_rc swap(struct verify *v, struct tg_err *err)
 {
     struct tg_model *next = NULL;
 
-    TG_TRY(load(v, &v->in[LOAD_NEXT], &next, err));
+    TG_TRY(load(v, LOAD_NEXT, &next, err));
     tg_model_free(v->model);
     v->model = next;
     return search(v, SWAPPED, err);
@@ -339,7 +365,7 @@ static enum tg_rc life(struct verify *v, struct tg_err *err)
     TG_TRY(plant(v, &v->in[PLANT], err));
     TG_TRY(search(v, BEFORE, err));
     TG_TRY(search_control(v, err));
-    TG_TRY(load(v, &v->in[LOAD], &v->model, err));
+    TG_TRY(load(v, LOAD, &v->model, err));
     TG_TRY(search(v, LOADED, err));
     TG_TRY(search_while_running(v, err));
     return swap(v, err);
@@ -384,6 +410,7 @@ static void close_all(struct verify *v)
         tg_fd_close(v->in[i].trust);
         tg_fd_close(v->in[i].key);
         tg_fd_close(v->in[i].rollback);
+        tg_bake_pipe_done(&v->pipe[i]);
     }
     tg_fd_close(v->maps);
 }
@@ -391,10 +418,13 @@ static void close_all(struct verify *v)
 enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_err *err)
 {
     struct verify v = {.o = opts, .maps = -1, .first = true, .err = err};
+    const struct tg_bake_pipe none = TG_BAKE_PIPE_INIT;
     enum tg_rc rc;
 
-    for (size_t i = 0; i < INPUTS; i++)
+    for (size_t i = 0; i < INPUTS; i++) {
         v.in[i] = (struct inputs){-1, -1, -1, -1};
+        v.pipe[i] = none;
+    }
     v.threads = opts->threads != 0 ? opts->threads : tg_thread_cpus();
     rc = open_all(&v, err);
     if (rc == TG_OK)

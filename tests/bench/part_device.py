@@ -1,5 +1,7 @@
 """A device with the demo's model: from start to ready, what it takes when idle, and what the protection costs per inference."""
+import datetime
 import json
+import os
 import statistics
 import time
 
@@ -9,6 +11,8 @@ import tg
 import tg_agent
 
 STARTS = 5
+STREAM_BYTES = 256 << 20
+STREAM_PAIRS = 3
 INFER = programs.BUILD / "tests" / "bench" / "bench_infer"
 
 
@@ -32,7 +36,49 @@ def start_to_ready(agent):
     return statistics.median(times)
 
 
+def logged(agent, *events):
+    """Seconds since the epoch of the last of these events in the agent's log, each waited for."""
+    def there():
+        found = []
+        for event in events:
+            lines = [line for line in agent.log_text().splitlines() if event in line]
+            if not lines:
+                return None
+            found.append(datetime.datetime.fromisoformat(lines[-1].split()[0].replace("Z", "+00:00")).timestamp())
+        return max(found)
+    return tg.wait_for(" and ".join(events), there, deadline=300)
+
+
+def streamed(results, d):
+    """A large package over loopback TLS: until its worker is healthy, beside the download with a worker that only
+    sleeps. One world, one package, one agent after the other."""
+    (d / "stream").mkdir()
+    world = tg_agent.World(d / "stream", tg.make_author(d / "stream-author"), poll=60)
+    try:
+        idle = d / "idle-worker"
+        idle.write_text(f'#!/bin/sh\n[ "$1" = worker ] && exec sleep 600\nexec {programs.path("tensorguard-moai")} "$@"\n')
+        idle.chmod(0o755)
+        h = world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(STREAM_BYTES)}))
+        took = {"alone": [], "streamed": []}
+        for i in range(2 * STREAM_PAIRS):
+            name, worker, events = (("alone", idle, ["early=complete"]),
+                                    ("streamed", None, ["early=complete", "agent.healthy"]))[i % 2]
+            agent = world.agent(f"{name}{i}")
+            agent.worker = worker or agent.worker
+            agent.enrol()
+            world.deploy(h, agent.id)
+            agent.start()
+            took[name].append(logged(agent, *events) - logged(agent, "accepted=true"))
+            agent.kill()
+        alone, ours = (statistics.median(took[k]) for k in ("alone", "streamed"))
+        results.add("streamed load, 256 MiB over loopback TLS: offer to healthy", ours, "s", alone,
+                    "the download alone")
+    finally:
+        world.stop()
+
+
 def measure(results, d, args):
+    streamed(results, d)
     world = tg_agent.World(d, tg.make_author(d / "author"), poll=60)
     try:
         agent = world.agent().enrol()

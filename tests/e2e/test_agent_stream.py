@@ -149,7 +149,7 @@ def test_worker_killed_in_the_middle(proxied):
     os.kill(early(a)[0], signal.SIGKILL)
     world.wait_update(d, a.id, "running")
     assert a.serves(1)
-    assert starts(a) == ["early", "trial"]
+    assert starts(a) == ["early", "trial"], a.log_text()
     assert proxy.bytes - moved < SIZE * 1.2
 
 

@@ -3,7 +3,7 @@
 
   tests/bench/run.py [--size MIB] [--rounds N] [--only PART]... [--out FILE]
 
-Parts: container crypto platform device native protect. Writes build/bench.json and build/bench.svg and prints a table. A ratio is
+Parts: container crypto platform device native protect bake. Writes build/bench.json and build/bench.svg and prints a table. A ratio is
 ours / alternative. Nothing here passes or fails by time; a part that cannot be measured makes the run fail.
 """
 import argparse
@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "e2e")]
 import plot  # noqa: E402
 import programs  # noqa: E402
 
-PARTS = ("container", "crypto", "platform", "device", "native", "protect")  # part_<name>.py
+PARTS = ("container", "crypto", "platform", "device", "native", "protect", "bake")  # part_<name>.py
 
 # The benchmark table of the project's founding document (on an NVIDIA Jetson Orin Nano), and which of our rows answers it.
 SEED = [

@@ -1,6 +1,6 @@
 /* Baking: ONNX Runtime optimizes a model once for this processor, and what it made is arranged so
  * that it is used where it lies (moai/bake_layout.h). The image of it is the only copy of the
- * weights from then on. docs/adr/004-one-copy.md has the figures behind this. */
+ * weights from then on. docs/adr/005-one-copy.md has the figures behind this. */
 #ifndef TG_MOAI_BAKE_H
 #define TG_MOAI_BAKE_H
 

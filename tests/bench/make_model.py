@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """ONNX models in the shape of well-known ones, with random weights: for the benchmarks and the tests, never checked in.
 
-  make_model.py resnet18|vit-b16|chain OUT.onnx [--external NAME] [--seed N] [--width N] [--layers N]
+  make_model.py resnet18|vit-b16|chain OUT.onnx [--external NAME [--sparse]] [--seed N] [--width N] [--layers N]
 
 ResNet-18 and ViT-B/16 as torchvision exports them (batch 1, 224 x 224; BatchNorm and Gelu left as they are for the runtime to
 fuse). `chain`: LAYERS matrix products of WIDTH x WIDTH. --external puts the weights into a file of that name beside OUT,
-each at a multiple of 4096. Written with the protobuf wire format of onnx.proto3; no onnx package is needed.
+each at a multiple of 4096; --sparse makes them zeros that take no room. Written with the protobuf wire format of onnx.proto3; no onnx package is needed.
 """
 import argparse
 import pathlib
@@ -51,7 +51,8 @@ def value_info(name, dims):
 class Model:
     """Nodes and initializers, in order. external: a file object that takes the weights, and the name it has."""
 
-    def __init__(self, seed, external=None, external_name=None):
+    def __init__(self, seed, external=None, external_name=None, sparse=False):
+        self.sparse = sparse
         self.rng = np.random.default_rng(seed)
         self.nodes, self.inits, self.count = [], [], 0
         self.external, self.external_name = external, external_name
@@ -72,11 +73,16 @@ class Model:
             return name
         self.external.seek(-self.external.tell() % ALIGN, 1)
         pairs = {"location": self.external_name, "offset": self.external.tell(), "length": array.nbytes}
-        self.external.write(array.tobytes())
+        if self.sparse:
+            self.external.seek(array.nbytes, 1)
+        else:
+            self.external.write(array.tobytes())
         self.inits.append(head + b"".join(blob(13, blob(1, k) + blob(2, str(v))) for k, v in pairs.items()) + num(14, 1))
         return name
 
     def weight(self, *shape, scale):
+        if self.sparse:
+            return self.tensor(np.broadcast_to(np.float32(0), shape))
         return self.tensor(self.rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))
 
     def full(self, n, value=0.0, spread=0.02):
@@ -181,8 +187,9 @@ def make(kind, path, args):
         m.write(path, *KINDS[kind](m, args))
         return
     with open(path.parent / args.external, "wb") as f:
-        m = Model(args.seed, f, args.external)
+        m = Model(args.seed, f, args.external, args.sparse)
         m.write(path, *KINDS[kind](m, args))
+        f.truncate()
 
 
 def main():
@@ -190,6 +197,7 @@ def main():
     p.add_argument("kind", choices=KINDS)
     p.add_argument("out", type=pathlib.Path)
     p.add_argument("--external", metavar="NAME", help="keep the weights in this file beside OUT")
+    p.add_argument("--sparse", action="store_true", help="with --external: zeros, as a hole")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--width", type=int, default=64, help="of a chain (default 64)")
     p.add_argument("--layers", type=int, default=4, help="of a chain (default 4)")

@@ -1,4 +1,8 @@
 """Models whose weights lie in another file of the package."""
+import json
+import os
+import resource
+import shutil
 import subprocess
 import sys
 
@@ -84,3 +88,41 @@ def test_data_beyond_its_file_is_refused(folder, tmp_path):
     code, reason, status = Worker(folder, package(folder, source)).failed()
     assert (code, status) == ("FORMAT", 4)
     assert "are asked for" in reason
+
+
+LARGE = 17000  # two products of 17000 x 17000 floats are 2.31 GB: over protobuf's and FlatBuffers' 2 GiB
+
+
+def room():
+    """Why the large model can't be tried here, or None."""
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_AVPHYS_PAGES")
+    if page * pages < 9 << 30:
+        return "under 9 GiB of memory are free"
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    if os.geteuid() != 0 and hard != resource.RLIM_INFINITY:
+        return "memory for it can't be locked"
+    return None
+
+
+@pytest.mark.skipif(programs.sanitized(), reason="too large for a sanitizer")
+@pytest.mark.skipif(room() is not None, reason=str(room()))
+def test_a_model_over_two_gib_runs_without_a_bake(folder, tmp_path):
+    if shutil.disk_usage(tmp_path).free < 4 << 30:
+        pytest.skip("under 4 GiB of disk are free")
+    source = make(tmp_path / "large", "--external", "weights.bin", "--sparse", "--width", str(LARGE), "--layers", "2")
+    assert (source / "weights.bin").stat().st_size > 2 << 30
+    path = package(folder, source)
+    (tmp_path / "s").mkdir()
+    listener = Listener(tmp_path / "s")
+    worker = Worker(folder, path, listener, bake_out=tmp_path / "bake")
+    try:
+        worker.serve()
+        ask = {"inputs": [{"name": "input", "shape": [1, LARGE], "datatype": "FP32", "data": [1] * LARGE}]}
+        status, _, body = worker.infer(ask, model="chain")
+    finally:
+        worker.stop()
+        listener.close()
+        path.unlink()
+    assert status == 200
+    assert json.loads(body)["outputs"][0]["data"] == [0] * LARGE
+    assert (tmp_path / "bake").stat().st_size == 0 and "moai.bake state=none code=" in worker.log()

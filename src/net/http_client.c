@@ -506,8 +506,13 @@ static bool refused_us(const char *detail)
  * going away, which says nothing about who it was. */
 static bool cut_off(const char *detail)
 {
-    return strstr(detail, "SSL_ERROR_SYSCALL") != NULL ||
-           strstr(detail, "unexpected eof") != NULL || strstr(detail, "reset by peer") != NULL;
+    static const char *const words[] = {"SSL_ERROR_SYSCALL", "unexpected eof", "reset by peer",
+                                        "Send failure", "Recv failure"};
+
+    for (size_t i = 0; i < TG_ARRAY_LEN(words); i++)
+        if (strstr(detail, words[i]) != NULL)
+            return true;
+    return false;
 }
 
 static TG_RC fail_curl(const struct tg_http_client *c, CURLcode code, struct tg_err *err)

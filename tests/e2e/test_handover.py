@@ -176,9 +176,9 @@ def test_a_stream(worker, model):
 
 AS_OTHER = """
 import os, sys
-os.setgroups([]); os.setgid({uid}); os.setuid({uid})
 sys.path[:0] = {path!r}
-import libtensorguard as tg
+import libtensorguard as tg  # while it can be read: the checkout may lie below root's own home
+os.setgroups([]); os.setgid({uid}); os.setuid({uid})
 m = tg.Model({socket!r})
 print(m.info.can_take)
 try:

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -127,7 +128,7 @@ enum tg_rc tg_secret_trim(struct tg_secret *s, size_t keep, struct tg_err *err)
         tg_region_cut(s->map, s->map_size);
         (void)mprotect(end, page, PROT_NONE); /* the guard moves up */
     } else {
-        (void)munlock(end, s->locked - left);
+        (void)syscall(SYS_munlock, end, s->locked - left); /* see mlock2 above */
         (void)madvise(end, s->locked - left, MADV_DONTNEED);
         (void)mprotect(end, s->locked - left, PROT_NONE); /* all of it is guard now */
     }

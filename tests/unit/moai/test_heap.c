@@ -155,12 +155,13 @@ static enum tg_rc juggle(void *ctx, uint64_t i, unsigned worker, struct tg_err *
 
 static void threads_share_it(void **state)
 {
-    struct shelf *shelf = calloc(1, sizeof(*shelf));
     struct tg_region_facts before, after;
+    struct shelf *shelf;
 
     (void)state;
     if (!tg_protect_heap())
         skip();
+    shelf = calloc(1, sizeof(*shelf));
     assert_non_null(shelf);
     for (int round = 0; round < 8; round++) {
         if (round == 1)
@@ -179,11 +180,12 @@ static void small_blocks_grow_it(void **state)
 {
     enum { N = 3000 };
 
-    uint8_t **v = calloc(N, sizeof(*v));
+    uint8_t **v;
 
     (void)state;
     if (!tg_protect_heap())
         skip();
+    v = calloc(N, sizeof(*v));
     assert_non_null(v);
     for (size_t i = 0; i < N; i++) {
         v[i] = malloc(100000);

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -216,6 +217,43 @@ def catch_worker(a, known, sig):
     return pid
 
 
+def catch_trials(a, known, sig, n):
+    """The same for n workers on trial, and for those that follow the download before them."""
+    while n > 0:
+        def fresh():
+            for pid in tg_agent.worker_pids(a.process.pid):
+                if pid not in known:
+                    return pid, argv_of(pid)
+            return None
+        pid, argv = tg.wait_for("a new worker", fresh, every=0.0005)
+        while argv and b"worker" not in argv:  # it is still the agent's child before exec
+            argv = argv_of(pid)
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            pass
+        known.add(pid)
+        n -= b"--arrival-fd" not in argv
+
+
+def catch_every(a, known, sig, over):
+    """The same for every worker until `over`."""
+    while not over.wait(0.0005):
+        for pid in set(tg_agent.worker_pids(a.process.pid)) - known:
+            known.add(pid)
+            try:
+                os.kill(pid, sig)
+            except ProcessLookupError:
+                pass
+
+
+def argv_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def test_worker_killed_while_loading_is_tried_again(world):
     a = world.agent().enrol()
     _, one = world.ship(1)
@@ -236,8 +274,7 @@ def test_worker_killed_every_time_while_loading(world):
     world.wait_update(one, a.id, "running")
     known = set(tg_agent.worker_pids(a.process.pid))
     _, two = world.ship(2)
-    for _ in range(3):
-        known.add(catch_worker(a, known, signal.SIGKILL))
+    catch_trials(a, known, signal.SIGKILL, 3)
     # on a busy machine the signal may come when it is healthy already: then it ran, and the device goes back
     u = world.wait_update(two, a.id, "failed", "rolled_back")
     assert "signal 9 (Killed)" in u["reason"], u
@@ -261,9 +298,14 @@ def test_worker_that_hangs_while_loading(world):
     world.wait_update(one, a.id, "running")
     known = set(tg_agent.worker_pids(a.process.pid))
     _, two = world.ship(2)
-    for _ in range(3):
-        known.add(catch_worker(a, known, signal.SIGSTOP))
-    u = world.wait_update(two, a.id, "failed")
+    over = threading.Event()
+    catching = threading.Thread(target=catch_every, args=(a, known, signal.SIGSTOP, over))
+    catching.start()
+    try:
+        u = world.wait_update(two, a.id, "failed")
+    finally:
+        over.set()
+        catching.join()
     assert u["code"] == "TIMEOUT" and "hung" in u["reason"], u
     assert a.serves(1)
     assert len(tg_agent.worker_pids(a.process.pid)) == 1  # the hung ones are gone

@@ -131,10 +131,11 @@ cmd:perl | perl'
 
 # ---- a private apt: another release of the same mirror, by the same keyring, without touching the machine
 
-private_apt() { # private_apt COMMAND ARGS... : apt-get over $deps/apt
-    local dir=$deps/apt
+private_apt() { # private_apt apt-get|apt-cache COMMAND ARGS... : over $deps/apt
+    local dir=$deps/apt tool=$1
+    shift
     # The download user cannot write below a private folder; what is fetched is checked by signature and hash all the same.
-    apt-get -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    "$tool" -qq -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
         -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
         -o Dir::State="$dir/state" -o Dir::State::status="$dir/status" -o Dir::Cache="$dir/cache" \
         -o Acquire::Languages=none -o APT::Sandbox::User="$(id -un)" "$@"
@@ -165,7 +166,7 @@ private_apt_setup() {
     : >"$dir/status"
     (umask 077 && donor_sources "${release#* }" >"$dir/sources.list")
     [ -s "$dir/sources.list" ] || die "apt has no source for Debian ${release#* } main to derive $donor from"
-    private_apt update >&2 || die "could not read $donor from the machine's Debian mirror"
+    private_apt apt-get update >&2 || die "could not read $donor from the machine's Debian mirror"
     touch "$dir/ready"
 }
 
@@ -189,17 +190,31 @@ openssl_prefix() { # where OpenSSL is: empty when the system's own will do; fail
     return 1
 }
 
+openssl_sources() { # source versions that $donor's signed lists name and the build can use, newest first
+    local version
+    # 4.x has another soname: Debian's libcurl and libevent could not run on it.
+    private_apt apt-cache showsrc openssl | sed -n 's/^Version: //p' | sort -uV | tac | while read -r version; do
+        ! dpkg --compare-versions "$version" ge "$openssl_min" || dpkg --compare-versions "$version" ge 4~ ||
+            printf '%s\n' "$version"
+    done
+}
+
+fetch_openssl() { # fetch_openssl FOLDER: the newest that the mirror hands out (it may lag behind its own lists)
+    local version
+    for version in $(openssl_sources); do
+        rm -f "$1"/openssl_*
+        (cd "$1" && private_apt apt-get source --only-source --download-only "openssl=$version" >&2) && return
+        say "the mirror lists OpenSSL $version and does not hand it out"
+    done
+    return 1
+}
+
 build_openssl() {
     local dsc version prefix work=$deps/work/openssl log=$deps/openssl-build.log
     private_apt_setup
     rm -rf "$work" && mkdir -p "$work"
     say "OpenSSL >= $openssl_min is not here: fetching Debian $donor's source"
-    if ! (cd "$work" && private_apt source --only-source --download-only openssl >&2); then
-        say "the security archive's newest is not to be had; taking $donor's own"
-        rm -f "$work"/openssl_*
-        (cd "$work" && private_apt source --only-source --download-only "openssl/$donor" >&2) ||
-            die "could not fetch OpenSSL's source"
-    fi
+    fetch_openssl "$work" || die "the machine's Debian mirror hands out no OpenSSL >= $openssl_min source of $donor's: try again later, or give OPENSSL_PREFIX"
     dsc=$(compgen -G "$work/openssl_*.dsc") || die "apt fetched no OpenSSL source"
     version=$(sed -n 's/^Version: //p' "$dsc" | head -1 | tr -c 'A-Za-z0-9.+\n-' .)
     prefix=$deps/openssl-$version-$arch
@@ -255,7 +270,7 @@ print(base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).
     tar -xzf "$tgz" -C "$work" "$so"
     mv "$work/$so" "$work/image/lib/libonnxruntime.so.1"
     ln -s libonnxruntime.so.1 "$work/image/lib/libonnxruntime.so"
-    (cd "$work" && private_apt download libonnxruntime-dev >&2) || die "could not fetch libonnxruntime-dev"
+    (cd "$work" && private_apt apt-get download libonnxruntime-dev >&2) || die "could not fetch libonnxruntime-dev"
     dpkg-deb -x "$work"/libonnxruntime-dev_*.deb "$work/headers"
     cp "$work"/headers/usr/include/onnxruntime/*.h "$work/image/include/"
     touch "$work/image/complete"

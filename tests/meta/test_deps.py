@@ -70,6 +70,34 @@ def test_an_archive_with_another_hash_is_refused(tmp_path):
     assert not list(tmp_path.glob("onnxruntime-*"))
 
 
+LISTED = "3.0.14-1~deb12u1 3.5.9-1~deb13u1 4.0.1-1 3.5.7-1~deb13u3 3.5.10-1~deb13u1 3.5.7-1~deb13u2"
+
+
+def fake_mirror(hands_out):
+    return f"""private_apt() {{
+        case $2 in
+        showsrc) printf 'Package: openssl\\nVersion: %s\\n\\n' {LISTED} ;;
+        source) [ "${{@: -1}}" = "openssl={hands_out}" ] && touch openssl_given.dsc ;;
+        esac
+    }}
+    fetch_openssl "$TENSORGUARD_DEPS" """
+
+
+@pytest.mark.skipif(not shutil.which("dpkg"), reason="needs dpkg")
+def test_a_mirror_behind_its_own_lists_gives_the_newest_it_has(tmp_path):
+    done = bash(fake_mirror("3.5.7-1~deb13u2"), TENSORGUARD_DEPS=str(tmp_path))
+    assert done.returncode == 0
+    assert re.findall(r"OpenSSL (\S+) and does not", done.stderr) == ["3.5.10-1~deb13u1", "3.5.9-1~deb13u1", "3.5.7-1~deb13u3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["openssl_given.dsc"]
+
+
+@pytest.mark.skipif(not shutil.which("dpkg"), reason="needs dpkg")
+def test_neither_an_old_nor_an_incompatible_openssl_is_taken(tmp_path):
+    for version in ("3.0.14-1~deb12u1", "4.0.1-1"):
+        assert bash(fake_mirror(version), TENSORGUARD_DEPS=str(tmp_path)).returncode == 1
+        assert not list(tmp_path.iterdir())
+
+
 def test_without_root_the_exact_line_is_printed(tmp_path):
     done = bash("find_root() { return 1; }; install_packages meson ninja-build", TENSORGUARD_DEPS=str(tmp_path))
     assert done.returncode == 1

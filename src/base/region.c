@@ -415,9 +415,11 @@ void tg_region_cut(void *p, size_t n)
     size_t keep = n / TG_REGION_UNIT + (n % TG_REGION_UNIT != 0);
     uint32_t at, rest;
 
-    if (keep == 0 || keep >= len || !head_of(p, &at))
+    if (n == 0 || n >= len * TG_REGION_UNIT || !head_of(p, &at))
         return;
-    tg_wipe((uint8_t *)p + keep * TG_REGION_UNIT, (len - keep) * TG_REGION_UNIT);
+    tg_wipe((uint8_t *)p + n, len * TG_REGION_UNIT - n);
+    if (keep == len)
+        return;
     rest = at + (uint32_t)keep;
     pthread_mutex_lock(&region.lock);
     region.units[at + len - 1].back = 0;

@@ -56,8 +56,8 @@ TG_RC tg_region_hold(enum tg_level least, struct tg_err *err);
 void *tg_region_take(size_t n, size_t align);
 /* Overwrite and give back what tg_region_take gave. All of it must be writable. */
 void tg_region_give(void *p);
-/* Keep the first n (> 0) bytes of what tg_region_take gave, rounded up to TG_REGION_UNIT; overwrite
- * and give back the others, which must be writable. */
+/* Keep the first n (> 0) bytes of what tg_region_take gave; overwrite the others, which must be
+ * writable, and give back those from the next multiple of TG_REGION_UNIT on. */
 void tg_region_cut(void *p, size_t n);
 /* How many bytes the piece that starts at p has; 0 when no piece starts there. */
 size_t tg_region_size(const void *p);

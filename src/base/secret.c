@@ -122,12 +122,13 @@ enum tg_rc tg_secret_trim(struct tg_secret *s, size_t keep, struct tg_err *err)
         return TG_OK;
     if (mprotect(end, s->locked - left + (s->region ? page : 0), PROT_READ | PROT_WRITE) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "can't make locked memory writable");
-    tg_wipe(end, s->locked - left);
     if (s->region) {
         s->map_size = left + 2 * page;
+        tg_wipe(end, page); /* the guard moves up; what lies above it, cutting overwrites */
         tg_region_cut(s->map, s->map_size);
-        (void)mprotect(end, page, PROT_NONE); /* the guard moves up */
+        (void)mprotect(end, page, PROT_NONE);
     } else {
+        tg_wipe(end, s->locked - left);
         (void)syscall(SYS_munlock, end, s->locked - left); /* see mlock2 above */
         (void)madvise(end, s->locked - left, MADV_DONTNEED);
         (void)mprotect(end, s->locked - left, PROT_NONE); /* all of it is guard now */

@@ -20,6 +20,7 @@
 
 #define SKIPPED 77
 #define MIB ((size_t)1 << 20)
+#define PAGE ((size_t)4096)
 
 static struct tg_err err;
 
@@ -357,6 +358,12 @@ static int secrets_are_pieces(void)
     uint8_t *p = tg_region_take(9 * MIB, 1);
     NEED(p != NULL && is_filled(p, 9 * MIB, 0));
     tg_region_give(p);
+    tg_secret_free(s);
+    NEED(tg_secret_new(10 * MIB, &s, &err) == TG_OK);
+    memset(tg_secret_data(s), 3, 10 * MIB);
+    NEED(tg_secret_trim(s, 3 * PAGE, &err) == TG_OK);
+    /* the rest of the last unit, behind the guard that moved up */
+    NEED(is_filled(tg_secret_data(s) + 4 * PAGE, 2 * TG_REGION_UNIT - 5 * PAGE, 0));
     tg_secret_free(s);
     tg_region_facts_get(&f);
     NEED(f.used == 0);

@@ -351,7 +351,10 @@ static TG_RC load_records(struct tg_daemon *d, struct tg_err *err)
     d->link.renew_at = tg_identity_renew_at(from, d->link.not_after, d->opts.renew_percent);
     TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
     TG_TRY(tg_policy_rollback_load(&d->state, &record, err));
-    return tg_policy_rollback_save(&d->state, record, err); /* workers are handed the file */
+    char path[TG_STATE_PATH_MAX];
+    TG_TRY(tg_state_path(&d->state, path, err, "rollback.json"));
+    /* Workers are handed the file. What is there stays: a start does not wait for the disk. */
+    return tg_state_has(path) ? TG_OK : tg_policy_rollback_save(&d->state, record, err);
 }
 
 static TG_RC set_up(struct tg_daemon *d, struct tg_err *err)

@@ -224,7 +224,7 @@ void tg_status_write(struct tg_daemon *d)
     if (rc == TG_OK)
         rc = tg_json_encode(&status_schema, &doc, &text, &err);
     if (rc == TG_OK)
-        rc = tg_file_write(path, tg_buf_view(&text), 0600, true, &err);
+        rc = tg_file_write_fleeting(path, tg_buf_view(&text), 0600, &err);
     if (rc != TG_OK)
         tg_log_err("agent.status", &err);
     tg_buf_done(&text);
@@ -317,17 +317,17 @@ TG_RC tg_status_show(const char *state_dir, bool json, struct tg_err *err)
     TG_TRY(tg_state_open(&s, state_dir, false, err));
     TG_TRY(tg_settings_load(&s, &set, err));
     TG_TRY(tg_state_path(&s, path, err, "status.json"));
-    if (!tg_state_has(path))
-        return TG_FAIL(err, TG_E_NOTFOUND,
-                       "%s: enrolled as %s, but the agent has not run yet (tensorguard-agent run "
-                       "--state-dir %s)",
-                       s.dir, set.device_id, s.dir);
     TG_AUTO(tg_arena_freep) struct tg_arena *arena = NULL;
     TG_TRY(tg_arena_new(2 * STATUS_MAX, &arena));
     struct tg_buf text = TG_BUF_INIT(STATUS_MAX);
     struct status_doc doc;
     enum tg_rc rc = tg_file_read(path, &text, err);
-    if (rc == TG_OK)
+    if (rc == TG_E_NOTFOUND || (rc == TG_OK && text.n == 0)) /* empty: power was cut */
+        rc = TG_FAIL(err, TG_E_NOTFOUND,
+                     "%s: enrolled as %s, but the agent has not run yet (tensorguard-agent run "
+                     "--state-dir %s)",
+                     s.dir, set.device_id, s.dir);
+    else if (rc == TG_OK)
         rc = tg_json_decode(&status_schema, tg_buf_view(&text), path, arena, &doc, err);
     tg_buf_done(&text);
     TG_TRY(rc);

@@ -250,7 +250,7 @@ enum tg_rc tg_newfile_commit(struct tg_newfile *f, struct tg_err *err)
 
     if (dir == NULL)
         rc = TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    if (rc == TG_OK)
+    if (rc == TG_OK && !f->fleeting)
         rc = tg_fd_sync(f->fd, f->path, err);
     if (rc == TG_OK) {
         if (io_fault(TG_IO_RENAME))
@@ -265,10 +265,17 @@ enum tg_rc tg_newfile_commit(struct tg_newfile *f, struct tg_err *err)
     if (rc == TG_OK) {
         /* The name is there: what is left of f must not remove it. */
         tg_fd_closep(&f->fd);
-        rc = tg_dir_sync(dir, err);
+        if (!f->fleeting)
+            rc = tg_dir_sync(dir, err);
     }
     tg_newfile_abort(f);
     return rc;
+}
+
+static enum tg_rc fill(struct tg_newfile *f, struct tg_bytes data, struct tg_err *err)
+{
+    TG_TRY(tg_fd_write(f->fd, f->path, data.p, data.n, err));
+    return tg_newfile_commit(f, err);
 }
 
 enum tg_rc tg_file_write(const char *path, struct tg_bytes data, mode_t mode, bool replace,
@@ -277,8 +284,17 @@ enum tg_rc tg_file_write(const char *path, struct tg_bytes data, mode_t mode, bo
     TG_AUTO(tg_newfile_abort) struct tg_newfile f = TG_NEWFILE_INIT;
 
     TG_TRY(tg_newfile_open(&f, path, mode, replace, err));
-    TG_TRY(tg_fd_write(f.fd, path, data.p, data.n, err));
-    return tg_newfile_commit(&f, err);
+    return fill(&f, data, err);
+}
+
+enum tg_rc tg_file_write_fleeting(const char *path, struct tg_bytes data, mode_t mode,
+                                  struct tg_err *err)
+{
+    TG_AUTO(tg_newfile_abort) struct tg_newfile f = TG_NEWFILE_INIT;
+
+    TG_TRY(tg_newfile_open(&f, path, mode, true, err));
+    f.fleeting = true;
+    return fill(&f, data, err);
 }
 
 /* ---- folders ---- */

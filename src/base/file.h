@@ -34,6 +34,7 @@ struct tg_newfile {
     char *tmp;
     char *path;
     bool replace;
+    bool fleeting; /* commit syncs nothing: see tg_file_write_fleeting */
 };
 
 #define TG_NEWFILE_INIT ((struct tg_newfile){.fd = -1})
@@ -48,6 +49,12 @@ void tg_newfile_abort(struct tg_newfile *f);
 /* tg_newfile in one call. */
 TG_RC tg_file_write(const char *path, struct tg_bytes data, mode_t mode, bool replace,
                     struct tg_err *err);
+
+/* Replaces what is there, for contents that are made anew after a power cut and must not wait for
+ * the disk: readers see the old or the new whole, and after a power cut either, or an empty file.
+ */
+TG_RC tg_file_write_fleeting(const char *path, struct tg_bytes data, mode_t mode,
+                             struct tg_err *err);
 
 /* mkdir -p with this mode for what is created. */
 TG_RC tg_dir_make(const char *path, mode_t mode, struct tg_err *err);

@@ -79,6 +79,26 @@ static void a_file_appears_whole_with_its_mode(void **state)
     assert_int_equal(entries(p->dir), 1);
 }
 
+/* No wait for the disk, and yet nobody sees half of it. */
+static void a_fleeting_file_is_replaced_whole_and_not_synced(void **state)
+{
+    struct place *p = *state;
+    struct stat st;
+
+    assert_ok(tg_file_write_fleeting(p->file, tg_bytes_str("one"), 0640, &err));
+    tg_io_fault_set(TG_IO_SYNC, 1, EIO); /* a sync would fail */
+    assert_ok(tg_file_write_fleeting(p->file, tg_bytes_str("two"), 0640, &err));
+    tg_io_fault_set(TG_IO_SYNC, 0, 0);
+    assert_holds(p->file, "two");
+    assert_int_equal(stat(p->file, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+    tg_io_fault_set(TG_IO_WRITE, 1, ENOSPC);
+    assert_rc(tg_file_write_fleeting(p->file, tg_bytes_str("three"), 0640, &err), TG_E_IO);
+    tg_io_fault_set(TG_IO_WRITE, 0, 0);
+    assert_holds(p->file, "two");
+    assert_int_equal(entries(p->dir), 1);
+}
+
 static void losing_the_race_for_a_name_is_noticed(void **state)
 {
     struct place *p = *state;
@@ -197,6 +217,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_file_appears_whole_with_its_mode, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_fleeting_file_is_replaced_whole_and_not_synced, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(losing_the_race_for_a_name_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(an_aborted_file_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(every_fault_leaves_the_old_file, setup, teardown),

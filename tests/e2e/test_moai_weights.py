@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -104,6 +105,14 @@ def room():
     return None
 
 
+def plant(weights, layer, row, column, value):
+    """One number of a matrix in a sparse file of them: an answer of zeros would also come from weights that were never read."""
+    start = layer * (LARGE * LARGE * 4 + 4095) // 4096 * 4096
+    with open(weights, "r+b") as f:
+        f.seek(start + (row * LARGE + column) * 4)
+        f.write(struct.pack("<f", value))
+
+
 @pytest.mark.skipif(programs.sanitized(), reason="too large for a sanitizer")
 @pytest.mark.skipif(room() is not None, reason=str(room()))
 def test_a_model_over_two_gib_runs_without_a_bake(folder, tmp_path):
@@ -111,18 +120,22 @@ def test_a_model_over_two_gib_runs_without_a_bake(folder, tmp_path):
         pytest.skip("under 4 GiB of disk are free")
     source = make(tmp_path / "large", "--external", "weights.bin", "--sparse", "--width", str(LARGE), "--layers", "2")
     assert (source / "weights.bin").stat().st_size > 2 << 30
+    last = LARGE - 1
+    for where in ((0, 0, 5, 2.0), (0, last, last, -3.0), (1, 5, 1, 0.5), (1, last, 0, 4.0), (1, last, last, 0.25)):
+        plant(source / "weights.bin", *where)
     path = package(folder, source)
     (tmp_path / "s").mkdir()
     listener = Listener(tmp_path / "s")
     worker = Worker(folder, path, listener, bake_out=tmp_path / "bake")
     try:
         worker.serve()
-        ask = {"inputs": [{"name": "input", "shape": [1, LARGE], "datatype": "FP32", "data": [1] * LARGE}]}
+        ask = {"inputs": [{"name": "input", "shape": [1, LARGE], "datatype": "FP32", "data": [10] + [1] * last}]}
         status, _, body = worker.infer(ask, model="chain")
     finally:
         worker.stop()
         listener.close()
         path.unlink()
     assert status == 200
-    assert json.loads(body)["outputs"][0]["data"] == [0] * LARGE
+    # 10 * 2 into the fifth, 1 * -3 into the last; then from both
+    assert json.loads(body)["outputs"][0]["data"] == [-12.0, 10.0] + [0.0] * (LARGE - 3) + [-0.75]
     assert (tmp_path / "bake").stat().st_size == 0 and "moai.bake state=none code=" in worker.log()

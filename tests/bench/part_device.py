@@ -72,7 +72,7 @@ def streamed(results, d):
             agent.kill()
         alone, ours = (statistics.median(took[k]) for k in ("alone", "streamed"))
         results.add("streamed load, 256 MiB over loopback TLS: offer to healthy", ours, "s", alone,
-                    "the download alone")
+                    "the download alone", mark=("ratio", "<=", 1.10))
     finally:
         world.stop()
 

@@ -82,8 +82,8 @@ def measure(results, d, args):
         for p in ("p50", "p99"):
             results.add(f"native call, worker {name}: {p}", got[f"native_{p}"], "us", got[f"ort_{p}"], "bare ONNX Runtime call")
     results.add("native call, worker sleeping: added p50", sleeps["native_p50"] - sleeps["ort_p50"], "us", sleeps["ping_p50"],
-                "bare futex ping-pong", {"mark": "ratio <= 1.3", "how": how})
+                "bare futex ping-pong", how, mark=("ratio", "<=", 1.3))
     results.add("native call, worker spinning: added p50", spins["native_p50"] - spins["ort_p50"], "us",
-                note={"mark": "<= 20 us", "how": how})
+                note=how, mark=("ours", "<=", 20))
     results.add("native call, worker spinning: added p99", spins["native_p99"] - spins["ort_p50"], "us",
-                note={"mark": "<= 50 us", "how": how})
+                note=how, mark=("ours", "<=", 50))

@@ -210,24 +210,23 @@ static unsigned count(struct bits b)
     return (unsigned)(__builtin_popcountll(b.v[0]) + __builtin_popcountll(b.v[1]));
 }
 
-static void hit(struct tg_scan *s, struct side *side, uint32_t id)
+static void hit(struct tg_scan *s, uint32_t id)
 {
     uint32_t cluster = id / TG_SCAN_WORDS, word = id % TG_SCAN_WORDS;
     struct bits *page = &s->page[cluster];
 
-    side->sum.words++;
     if (page->v[0] == 0 && page->v[1] == 0)
         s->touched[s->n_touched++] = (uint16_t)cluster;
     page->v[word / 64] |= UINT64_C(1) << (word % 64);
 }
 
-static void look(struct tg_scan *s, struct side *side, uint32_t w)
+static void look(struct tg_scan *s, uint32_t w)
 {
     uint32_t at = hash(w) >> (32 - 19);
 
     for (; s->slots[at].id != 0; at = (at + 1) % SLOTS)
         if (s->slots[at].masked == (w ^ s->mask)) {
-            hit(s, side, s->slots[at].id - 1);
+            hit(s, s->slots[at].id - 1);
             return;
         }
 }
@@ -244,6 +243,7 @@ static bool end_page(struct tg_scan *s, struct side *side)
         side->total[c].v[1] |= page->v[1];
         if (count(*page) >= PAGE_WORDS) {
             side->found[c] = 1;
+            side->sum.words += count(*page);
             piece = true;
         }
         *page = (struct bits){
@@ -269,7 +269,7 @@ void tg_scan_range(struct tg_scan *s, const void *p, size_t n, bool inside)
             uint32_t bit = hash(w) >> (32 - FILTER_BITS);
 
             if ((s->filter[bit / 64] >> (bit % 64) & 1) != 0)
-                look(s, side, w);
+                look(s, w);
         }
         if (end_page(s, side))
             side->sum.pages++;

@@ -36,7 +36,9 @@ struct tg_scan_found {
     uint64_t searched; /* bytes */
     uint64_t pages;    /* of 4 KiB that hold a piece */
     uint64_t clusters; /* of which a piece was found */
-    uint64_t words;    /* hits in all; by clusters and TG_SCAN_WORDS: how many copies there are */
+    /* In such pieces: by clusters and TG_SCAN_WORDS, how many copies there are. A word by itself
+     * does not count: among millions of weights each value comes up again by chance. */
+    uint64_t words;
 };
 
 /* Forget what was found. */

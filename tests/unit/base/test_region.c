@@ -1,6 +1,7 @@
 /* The protected region. A process has one, so each case runs in a child of its own. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include <unistd.h>
 
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #include "../tg_cmocka.h"
 #include "base/region.h"
@@ -249,6 +252,30 @@ static int refusal_has_the_remedy(void)
     return 0;
 }
 
+/* A kernel that was not booted for it answers memfd_secret as this filter does. */
+static bool forbid_memfd_secret(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 447, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = TG_ARRAY_LEN(code), .filter = code};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static int no_memfd_secret_has_its_remedy(void)
+{
+    NEED(forbid_memfd_secret());
+    NEED(!open_at(TG_LEVEL_SECRET, false, 64 * MIB));
+    NEED(err.rc == TG_E_UNSUPPORTED && strstr(err.msg, "secretmem.enable=1") != NULL);
+    NEED(strstr(err.msg, "--protection locked") != NULL && !tg_region_is_open());
+    return 0;
+}
+
 /* It settles for less, says so, and no longer does once it was told to hold a level. */
 static int settling(void)
 {
@@ -384,6 +411,7 @@ CASE(random_pieces)
 CASE(locked)
 CASE(secret)
 CASE(refusal_has_the_remedy)
+CASE(no_memfd_secret_has_its_remedy)
 CASE(settling)
 CASE(growth_is_refused_below_the_level)
 CASE(threads_in_locked)
@@ -399,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_locked),
         cmocka_unit_test(test_secret),
         cmocka_unit_test(test_refusal_has_the_remedy),
+        cmocka_unit_test(test_no_memfd_secret_has_its_remedy),
         cmocka_unit_test(test_settling),
         cmocka_unit_test(test_growth_is_refused_below_the_level),
         cmocka_unit_test(test_threads_in_locked),

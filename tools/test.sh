@@ -54,7 +54,8 @@ for part in "$@"; do
         fi
         ;;
     python)
-        title "python (tests/meta, tests/e2e on $base-test)"
+        level=$(PYTHONPATH=tests /usr/bin/python3 -c 'import programs; print(programs.protection())')
+        title "python (tests/meta, tests/e2e on $base-test; workers are asked for memory protection: $level)"
         CC=gcc tools/build.sh "$base-test" $(werror_for gcc 12) >"$base-test.log" 2>&1 || tail -20 "$base-test.log"
         rm -f "$base-test.log" "$base-test/pytest.xml"
         mkdir -p "$base-test"

@@ -26,7 +26,8 @@ struct tg_slot {
     struct tg_daemon *daemon;
     enum tg_role role;
     struct tg_worker w;
-    struct tg_loop_item *item; /* its control channel in the loop */
+    struct tg_loop_item *item;  /* its control channel in the loop */
+    struct tg_loop_item *words; /* its log lines in the loop */
 };
 
 /* Why the last thing failed. */

@@ -40,9 +40,17 @@ static void slot_close(struct tg_slot *slot)
     tg_worker_close(&slot->w);
 }
 
+static void words_close(struct tg_slot *slot)
+{
+    tg_loop_item_free(slot->words);
+    slot->words = NULL;
+    tg_words_end(&slot->w.words, tg_daemon_now_ms());
+}
+
 static void slot_free(struct tg_slot *slot)
 {
     slot_close(slot);
+    words_close(slot);
     tg_worker_bake_drop(&slot->w);
     slot->role = TG_ROLE_FREE;
     slot->daemon->dirty = true;
@@ -164,6 +172,22 @@ static void on_control(void *arg)
     tg_daemon_turn(d);
 }
 
+static void on_words(void *arg)
+{
+    struct tg_slot *slot = arg;
+    if (tg_words_read(&slot->w.words, tg_daemon_now_ms()) == TG_E_CLOSED)
+        words_close(slot);
+}
+
+static TG_RC slot_listen(struct tg_slot *slot, struct tg_err *err)
+{
+    struct tg_loop *loop = slot->daemon->loop;
+    enum tg_rc rc = tg_loop_fd(loop, slot->w.ctl, TG_LOOP_READ, on_control, slot, &slot->item);
+    if (rc == TG_OK)
+        rc = tg_loop_fd(loop, slot->w.words.fd, TG_LOOP_READ, on_words, slot, &slot->words);
+    return rc == TG_OK ? TG_OK : TG_FAIL(err, rc, "worker: the event loop: %s", tg_rc_text(rc));
+}
+
 TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg,
                       bool new_grant, struct tg_err *err)
 {
@@ -183,12 +207,10 @@ TG_RC tg_daemon_spawn(struct tg_daemon *d, enum tg_role role, const struct tg_he
     memcpy(o.listen, d->listen, sizeof o.listen);
     slot->w = TG_WORKER_INIT;
     TG_TRY(tg_worker_start(&slot->w, &o, tg_daemon_now_ms(), err));
-    enum tg_rc rc = tg_loop_fd(d->loop, slot->w.ctl, TG_LOOP_READ, on_control, slot, &slot->item);
+    enum tg_rc rc = slot_listen(slot, err);
     if (rc != TG_OK) {
-        tg_worker_kill(&slot->w);
-        tg_worker_close(&slot->w);
-        tg_worker_bake_drop(&slot->w);
-        return TG_FAIL(err, rc, "worker: control channel: %s", tg_rc_text(rc));
+        tg_daemon_slot_kill(slot);
+        return rc;
     }
     slot->role = role;
     d->dirty = true;

@@ -80,12 +80,12 @@ static void reset_signals(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int place_stdio(int out)
+static int place_stdio(int out, int words)
 {
     int null = open("/dev/null", O_RDWR);
     if (null < 0 || dup2(null, 0) < 0 || dup2(out >= 0 ? out : null, 1) < 0)
         return -1;
-    return 0;
+    return words >= 0 && dup2(words, 2) < 0 ? -1 : 0;
 }
 
 /* Locked memory is what the worker lives in: allow as much as we may. */
@@ -121,10 +121,9 @@ static int keep_lock_right(void)
 
 static int limit_files(uint64_t max)
 {
-    struct stat st;
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct rlimit l = {.rlim_cur = max, .rlim_max = max};
-    if (max == 0 || (fstat(2, &st) == 0 && S_ISREG(st.st_mode)))
+    if (max == 0)
         return 0;
     return sigaction(SIGXFSZ, &ignore, NULL) != 0 ? -1 : setrlimit(RLIMIT_FSIZE, &l);
 }
@@ -172,7 +171,7 @@ _Noreturn static void child_run(const struct tg_spawn *s, int *fds, int report, 
     reset_signals();
     if (setpgid(0, 0) != 0)
         child_fail(report, S_GROUP);
-    if (place_stdio(s->out) != 0)
+    if (place_stdio(s->out, s->words) != 0)
         child_fail(report, S_STDIO);
     if (raise_memlock() != 0 || limit_files(s->file_max) != 0)
         child_fail(report, S_LIMIT);

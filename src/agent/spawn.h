@@ -27,8 +27,8 @@ TG_RC tg_user_find(const char *name, struct tg_user *out, struct tg_err *err);
 struct tg_spawn {
     const char *path;        /* the program */
     const char *const *argv; /* NULL-terminated, argv[0] included */
-    /* fds[i] becomes descriptor 3 + i in the child; everything else but stderr is closed
-     * (stdin and stdout are /dev/null). Borrowed. A -1 leaves its number closed. */
+    /* fds[i] becomes descriptor 3 + i in the child; everything else is closed (stdin and stdout are
+     * /dev/null). Borrowed. A -1 leaves its number closed. */
     int fds[TG_SPAWN_FDS_MAX];
     size_t n_fds;
     /* Opened read-only by the child, after it took the worker's user, as descriptor 3 + key_at.
@@ -38,13 +38,13 @@ struct tg_spawn {
     const char *key_name;
     int work_dir; /* directory descriptor to be the current one; -1: "/" */
     int out;      /* becomes stdout; -1: /dev/null */
-    /* The longest file it may write (it is told so, not killed); 0: any. Does not hold where stderr
-     * is a file: its log must not end. */
+    int words;    /* becomes stderr; -1: the caller's own */
+    /* The longest file it may write (it is told so, not killed); 0: any. */
     uint64_t file_max;
     struct tg_user user;
 };
 
-#define TG_SPAWN_INIT ((struct tg_spawn){.key_at = -1, .key_dir = -1, .work_dir = -1, .out = -1})
+#define TG_SPAWN_INIT ((struct tg_spawn){.key_at = -1, .key_dir = -1, .work_dir = -1, .out = -1, .words = -1})
 
 /* Start it. A failure of the child before the program runs (no such program, no such key, may not
  * take the user) is returned here, with words; the child dies when the agent does.

@@ -203,6 +203,9 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     TG_AUTO(tg_fd_closep) int theirs = pair[1];
     if (fcntl(ours, F_SETFL, O_NONBLOCK) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "worker: control channel");
+    struct tg_words words = TG_WORDS_INIT;
+    TG_AUTO(tg_fd_closep) int speaks = -1;
+    TG_TRY(tg_words_open(&words, &speaks, now_ms, err));
     struct plan plan = {.grant_fd = -1};
     pid_t pid = 0;
     TG_AUTO(tg_fd_closep) int grant_fd = -1;
@@ -210,6 +213,7 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     if (rc == TG_OK)
         add_bake(&plan, o, now_ms);
     plan.argv[plan.argc] = NULL;
+    plan.spawn.words = speaks;
     if (rc == TG_OK && o->new_grant && plan.grant_fd >= 0) {
         grant_fd = fcntl(plan.grant_fd, F_DUPFD_CLOEXEC, 0);
         rc = grant_fd < 0 ? TG_FAIL_ERRNO(err, TG_E_IO, "worker: its grant") : TG_OK;
@@ -219,9 +223,13 @@ TG_RC tg_worker_start(struct tg_worker *w, const struct tg_worker_start *o, uint
     plan_done(&plan);
     if (rc != TG_OK && plan.bake[0])
         (void)unlink(plan.bake);
+    if (rc != TG_OK)
+        tg_words_end(&words, now_ms);
     TG_TRY(rc);
+    words.pid = pid;
     *w = (struct tg_worker){.pid = pid,
                             .ctl = ours,
+                            .words = words,
                             .pkg = *o->pkg,
                             .new_grant = o->new_grant,
                             .grant_fd = grant_fd,

@@ -11,6 +11,7 @@
 #include "agent/records.h"
 #include "agent/spawn.h"
 #include "agent/state.h"
+#include "agent/words.h"
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/spans.h"
@@ -39,6 +40,7 @@ enum tg_worker_phase {
 struct tg_worker {
     pid_t pid; /* 0: no process */
     int ctl;   /* -1: closed */
+    struct tg_words words;
     struct tg_held pkg;
     bool new_grant;               /* it was given the later grant */
     int grant_fd;                 /* which is this, until it is healthy; -1: none */
@@ -64,7 +66,10 @@ struct tg_worker {
 };
 
 #define TG_WORKER_INIT                                                                             \
-    ((struct tg_worker){.ctl = -1, .grant_fd = -1, .allowance = TG_WORKER_MSG_BURST})
+    ((struct tg_worker){.ctl = -1,                                                                 \
+                        .words = TG_WORDS_INIT,                                                    \
+                        .grant_fd = -1,                                                            \
+                        .allowance = TG_WORKER_MSG_BURST})
 
 struct tg_worker_start {
     const struct tg_state *state;

@@ -64,6 +64,17 @@ void tg_log(enum tg_log_level level, const char *event, const char *fmt, ...)
     emit(line, used);
 }
 
+void tg_log_line(struct tg_bytes text, const char *mark)
+{
+    char line[2048];
+    size_t room = sizeof(line) - 1 - strlen(mark);
+    size_t n = text.n < room ? text.n : room;
+
+    memcpy(line, text.p, n);
+    memcpy(line + n, mark, strlen(mark));
+    emit(line, n + strlen(mark));
+}
+
 void tg_log_err(const char *event, const struct tg_err *err)
 {
     tg_log(TG_LOG_ERROR, event, "rc=%s msg=\"%s\"", tg_rc_name(err->rc), err->msg);

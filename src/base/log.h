@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 
 enum tg_log_level { TG_LOG_ERROR, TG_LOG_WARN, TG_LOG_INFO, TG_LOG_DEBUG };
@@ -17,6 +18,9 @@ TG_RC tg_log_level_parse(const char *s, enum tg_log_level *out);
 
 /* event: dotted name. fmt: "key=%s key=%" PRIu64 ... ; the caller keeps to key=value pairs. */
 void tg_log(enum tg_log_level level, const char *event, const char *fmt, ...) TG_PRINTF(3, 4);
+/* A line that another process wrote, passed on as it came but for control characters, with `mark`
+ * behind it so that it is nobody else's. Cut to what a log line may have. */
+void tg_log_line(struct tg_bytes line, const char *mark);
 /* Log a failure once: level error, fields rc= and msg=. */
 void tg_log_err(const char *event, const struct tg_err *err);
 

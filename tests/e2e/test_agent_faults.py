@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -405,6 +406,37 @@ while True:
             os._exit(7)
         (ours if s is agent else agent).send(text)
 """
+
+
+# A worker's process whose owner writes what he likes to its standard error, then does its work.
+LOUD = """#!{python}
+import os, sys, time
+if sys.argv[1] == "worker":
+    for i in range(20000):
+        try:
+            os.write(2, b"2026-01-01T00:00:00.000Z info  agent.healthy pid=1 forged=%d\\n" % i)
+        except BlockingIOError:  # nobody waits for the agent to read
+            time.sleep(0.001)
+os.execv({real!r}, [{real!r}, *sys.argv[1:]])
+"""
+
+
+def test_worker_can_neither_fill_the_log_nor_write_in_the_agents_name(world, tmp_path):
+    a = world.agent()
+    a.worker = tmp_path / "worker"
+    a.worker.write_text(LOUD.format(python=sys.executable, real=str(programs.path("tensorguard-moai"))))
+    a.worker.chmod(0o755)
+    a.enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    assert a.serves(1)
+    tg.wait_for("what was dropped is said", lambda: "log_lines_dropped=" in a.log_text())
+    forged = [line for line in a.log_text().splitlines() if "forged=" in line]
+    # at once, and one more each 200 ms since: far from what was written
+    assert 1 <= len(forged) < 1000
+    assert all(re.search(r" worker=\d+$", line) for line in forged)
+    assert not [line for line in a.log_text().splitlines() if " agent." in line and "worker=" in line and "forged=" not in line]
 
 
 @pytest.fixture

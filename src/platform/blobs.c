@@ -31,8 +31,7 @@ enum tg_rc tg_call_io(struct tg_call *c, enum tg_rc rc)
     return rc;
 }
 
-TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, bool *last,
-                    struct tg_err *err)
+TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, struct tg_err *err)
 {
     TG_AUTO(tg_freep) char *path = tg_blob_path(c->p, package->blob_sha256);
     char hex[65], etag[TG_ETAG_MAX];
@@ -41,14 +40,6 @@ TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, boo
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     tg_hex_encode(TG_BYTES_OF(package->blob_sha256), hex);
     TG_TRY(tg_etag_make(hex, etag));
-    const struct tg_range r =
-        tg_range_decide(tg_http_req_header(c->req, "Range"), tg_http_req_header(c->req, "If-Range"),
-                        etag, package->blob_size);
-    if (last != NULL)
-        *last = c->req->method == TG_HTTP_GET &&
-                !tg_etag_in(tg_http_req_header(c->req, "If-None-Match"), etag) &&
-                (r.kind == TG_RANGE_NONE ||
-                 (r.kind == TG_RANGE_PART && r.off + r.len == package->blob_size));
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return TG_FAIL_ERRNO(err, errno == ENOENT ? TG_E_NOTFOUND : TG_E_IO, "blob %s", hex);

@@ -5,10 +5,8 @@
 #include "platform/call.h"
 #include "store/package.h"
 
-/* Serve a package's file by ranges. last (may be NULL): will this answer carry the file's last
- * byte? */
-TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, bool *last,
-                    struct tg_err *err);
+/* Serve a package's file by ranges. */
+TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, struct tg_err *err);
 /* Make `from` (synced here) appear under its SHA-256. Already there is fine. */
 TG_RC tg_blob_put(struct tg_call *c, int from_fd, const char *from, const uint8_t sha256[32],
                   struct tg_err *err);

@@ -9,17 +9,6 @@
 #include "store/fleet.h"
 #include "wire/device.h"
 
-static enum tg_rc write_row(struct tg_call *c, const char *action, const char *detail,
-                            struct tg_err *err)
-{
-    struct tg_audit_entry entry = {.action = action, .package = c->package, .detail = detail};
-
-    TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
-    TG_TRY(tg_db_begin(c->db, err));
-    TG_TRY(tg_audit(c, &entry, err));
-    return tg_db_commit(c->db, err);
-}
-
 /* A device may have what was deployed to it; anything else does not exist for it. */
 static enum tg_rc check_concerns(struct tg_call *c, const uint8_t h[32], struct tg_err *err)
 {
@@ -37,17 +26,25 @@ enum tg_rc tg_h_device_blob(struct tg_call *c, struct tg_err *err)
 {
     struct tg_package_row package;
     uint8_t sha256[32];
-    bool last = false;
-    const char *detail;
 
     tg_call_param_bytes(c, 0, sha256, sizeof(sha256));
     TG_TRY(tg_package_by_blob(c->db, sha256, c->arena, &package, err));
     TG_TRY(check_concerns(c, package.h, err));
-    TG_TRY(tg_blob_serve(c, &package, &last, err));
-    if (!last)
-        return TG_OK;
-    TG_TRY(tg_call_text(c, &detail, err, "to the last of %" PRIu64 " bytes", package.blob_size));
-    return write_row(c, "package.fetch", detail, err);
+    return tg_blob_serve(c, &package, err); /* its row comes with the report: tell_fetch */
+}
+
+static enum tg_rc tell_grant(struct tg_call *c, const struct tg_grant_row *grant,
+                             struct tg_err *err)
+{
+    struct tg_audit_entry entry = {.action = "grant.fetch",
+                                   .package = c->package,
+                                   .detail =
+                                       grant->vault ? "made by the vault" : "made by an author"};
+
+    TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
+    TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(tg_audit(c, &entry, err));
+    return tg_db_commit(c->db, err);
 }
 
 enum tg_rc tg_h_device_grant(struct tg_call *c, struct tg_err *err)
@@ -60,8 +57,7 @@ enum tg_rc tg_h_device_grant(struct tg_call *c, struct tg_err *err)
     TG_TRY(check_concerns(c, h, err));
     TG_TRY(tg_fleet_get(c->db, c->who.fleet, c->arena, &fleet, err));
     TG_TRY(tg_grant_usable(c, h, fleet.grants, &grant, err));
-    TG_TRY(
-        write_row(c, "grant.fetch", grant.vault ? "made by the vault" : "made by an author", err));
+    TG_TRY(tell_grant(c, &grant, err));
     tg_http_res_status(c->res, 200);
     return tg_http_res_body(c->res, TG_WIRE_TYPE_JSON, grant.document);
 }
@@ -91,6 +87,34 @@ static enum tg_rc decide(struct tg_call *c, const struct tg_update_row *was,
     return TG_OK;
 }
 
+/* States of a device that has the whole package. */
+static bool has_package(int state)
+{
+    return state >= TG_UPDATE_DOWNLOADED && state <= TG_UPDATE_ROLLED_BACK &&
+           state != TG_UPDATE_FAILED;
+}
+
+/* The package counts as fetched when its device says that it has all of it, not when bytes were
+ * sent: an agent asks for the end of the file first and may refuse the package by what stands
+ * there, and what was sent may never have arrived. Inside the change, before the report's own row;
+ * once for each time that the device comes to have it. A device that takes the bytes and says
+ * nothing cannot hide what it was given: deployment.offer and grant.fetch are the platform's own
+ * words, and without the grant the bytes are ciphertext. */
+static enum tg_rc tell_fetch(struct tg_call *c, const struct tg_update_row *was,
+                             const struct tg_wire_report *in, struct tg_err *err)
+{
+    struct tg_audit_entry entry = {.action = "package.fetch", .package = c->package};
+    struct tg_package_row package;
+
+    if (has_package(was->state) || !has_package(in->state))
+        return TG_OK;
+    TG_TRY(tg_package_get(c->db, c->package.p, c->arena, &package, err));
+    TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
+    TG_TRY(tg_call_text(c, &entry.detail, err, "it has all %" PRIu64 " bytes, says its report: %s",
+                        package.blob_size, tg_update_state_names[in->state]));
+    return tg_audit(c, &entry, err);
+}
+
 static enum tg_rc apply(struct tg_call *c, const struct tg_update_row *was,
                         const struct tg_wire_report *in, struct tg_err *err)
 {
@@ -102,6 +126,7 @@ static enum tg_rc apply(struct tg_call *c, const struct tg_update_row *was,
     struct tg_audit_entry entry = {.target = c->target, .package = c->package};
 
     TG_TRY(tg_update_set(c->db, was, &is, err));
+    TG_TRY(tell_fetch(c, was, in, err));
     TG_TRY(tg_call_text(c, &entry.detail, err, "%s%s%s%s%s", tg_update_state_names[in->state],
                         is.code[0] != '\0' ? " " : "", is.code, is.reason[0] != '\0' ? ": " : "",
                         is.reason));

@@ -175,7 +175,7 @@ enum tg_rc tg_h_blob_get(struct tg_call *c, struct tg_err *err)
 
     tg_call_param_bytes(c, 0, sha256, sizeof(sha256));
     TG_TRY(tg_package_by_blob(c->db, sha256, c->arena, &row, err));
-    return tg_blob_serve(c, &row, NULL, err);
+    return tg_blob_serve(c, &row, err);
 }
 
 /* ---- grants ---- */

@@ -216,6 +216,8 @@ def test_refused_before_its_payload(proxied):
     assert u["code"] == "EXPIRED"
     assert proxy.bytes - moved < SIZE / 4
     assert starts(a) == []
+    told = [e["action"] for e in world.api.get(f"/api/v1/audit?package={h}").json["items"]]
+    assert "deployment.offer" in told and "package.fetch" not in told, "what was not fetched is not told as fetched"
 
 
 def test_cancelled_in_the_middle(proxied):

@@ -335,5 +335,11 @@ def test_audit_tells_a_packages_story(world):
     h, one = world.ship(1)
     a.start()
     world.wait_update(one, a.id, "running")
-    actions = {e["action"] for e in world.api.get(f"/api/v1/audit?package={h}").json["items"]}
-    assert {"package.accept", "deployment.create", "deployment.offer", "package.fetch", "update.report"} <= actions
+    world.ship(2)  # another package's story is another
+    rows = world.api.get(f"/api/v1/audit?package={h}").json["items"]
+    story = [e["action"] if e["action"] != "update.report" else e["detail"] for e in rows]
+    in_order = ["package.accept", "deployment.create", "deployment.offer", "downloading", "package.fetch", "downloaded",
+                "loading", "running"]
+    assert [s for s in story if s in in_order] == in_order, story
+    [fetched] = [e for e in rows if e["action"] == "package.fetch"]
+    assert fetched["actor"] == fetched["target"] == f"device:{a.id}"

@@ -273,10 +273,48 @@ def test_from_deployment_to_running(platform, device, published):
     assert admin.get(f"/api/v1/devices/{device.id}").json["update_state"] == "running"
     story = [(r["action"], r["actor"].split(":")[0]) for r in admin.get(f"/api/v1/audit?package={h}").json["items"]]
     assert story == [("package.accept", "token"), ("deployment.create", "token"), ("grant.vault", "device"),
-                     ("deployment.offer", "device"), ("package.fetch", "device"), ("grant.fetch", "device")] + \
-        [("update.report", "device")] * 5
+                     ("deployment.offer", "device"), ("grant.fetch", "device"), ("update.report", "device"),
+                     ("package.fetch", "device")] + [("update.report", "device")] * 4
     assert admin.get("/api/v1/audit/verify").json["ok"]
     assert b"signatures" in granted.body
+
+
+def fetches(platform, package):
+    rows = platform.admin().get(f"/api/v1/audit?package={package['header_sha256']}&action=package.fetch").json["items"]
+    return [(r["actor"], r["target"], r["outcome"], r["detail"]) for r in rows]
+
+
+def test_a_package_counts_as_fetched_when_its_device_has_it(platform, device, published):
+    """As the agent does it: the end of the file first, then its front, and the rest only if it will have the package."""
+    package = published()
+    size, client = package["blob_size"], device.client()
+    blob = f"/device/v1/blobs/{package['blob_sha256']}"
+    refused = deploy(platform, package, fleet="line-1").json["id"]
+    device.checkin(client)
+    device.report(refused, "downloading", client=client)
+    client.get(blob, headers={"Range": "bytes=-16384"}, expect=206)
+    client.get(blob, headers={"Range": "bytes=0-999"}, expect=206)
+    device.report(refused, "failed", code="EXPIRED", reason="the package has expired", client=client)
+    assert fetches(platform, package) == []
+    # Even all of its bytes are no proof that they arrived: the device says so.
+    taken = deploy(platform, package, fleet="line-1").json["id"]
+    device.checkin(client)
+    device.report(taken, "downloading", client=client)
+    client.get(blob)
+    assert fetches(platform, package) == []
+    one = [(f"device:{device.id}", f"device:{device.id}", "ok", f"it has all {size} bytes, says its report: downloaded")]
+    seq = device.seq[taken] + 1
+    for _ in range(2):  # the answer was lost: the same report again
+        device.report(taken, "downloaded", seq=seq, client=client)
+    device.seq[taken] = seq
+    for state in ("verifying", "loading", "running", "rolled_back", "running"):
+        device.report(taken, state, client=client)
+    assert fetches(platform, package) == one
+    # A damaged file is fetched once more; reports may skip states.
+    device.report(taken, "failed", code="AUTH", reason="a chunk", client=client)
+    device.report(taken, "downloading", client=client)
+    device.report(taken, "running", client=client)
+    assert fetches(platform, package)[1:] == [(*one[0][:3], f"it has all {size} bytes, says its report: running")]
 
 
 def test_reports_are_idempotent_and_monotonic(platform, device, published):

@@ -31,19 +31,54 @@ enum tg_rc tg_call_io(struct tg_call *c, enum tg_rc rc)
     return rc;
 }
 
+/* Which bytes of the file the answer will carry; none with HEAD, 304 and 416. */
+static struct tg_range bytes_asked(const struct tg_http_req *req, const char *etag, uint64_t size)
+{
+    const struct tg_range none = {TG_RANGE_BAD, 0, 0};
+
+    if (req->method != TG_HTTP_GET || tg_etag_in(tg_http_req_header(req, "If-None-Match"), etag))
+        return none;
+    return tg_range_decide(tg_http_req_header(req, "Range"), tg_http_req_header(req, "If-Range"),
+                           etag, size);
+}
+
+/* Each part of the file is told, whatever its size: a rule that waited for all of it to be taken
+ * would be got around by leaving out a byte. */
+static enum tg_rc tell(struct tg_call *c, const struct tg_package_row *package, const char *etag,
+                       struct tg_err *err)
+{
+    const struct tg_range r = bytes_asked(c->req, etag, package->blob_size);
+    struct tg_audit_entry entry = {.package = TG_BYTES_OF(package->h)};
+
+    if (c->route->action == NULL || r.kind == TG_RANGE_BAD)
+        return TG_OK;
+    if (r.kind == TG_RANGE_PART)
+        TG_TRY(tg_call_text(c, &entry.detail, err, "bytes %" PRIu64 "-%" PRIu64 " of %" PRIu64,
+                            r.off, r.off + r.len - 1, package->blob_size));
+    else
+        TG_TRY(tg_call_text(c, &entry.detail, err, "all %" PRIu64 " bytes", package->blob_size));
+    TG_TRY(tg_call_text(c, &entry.target, err, "blob:%s", c->params[0]));
+    TG_TRY(tg_db_begin(c->db, err));
+    TG_TRY(tg_audit(c, &entry, err));
+    return tg_db_commit(c->db, err);
+}
+
 TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, struct tg_err *err)
 {
     TG_AUTO(tg_freep) char *path = tg_blob_path(c->p, package->blob_sha256);
+    TG_AUTO(tg_fd_closep) int fd = -1;
     char hex[65], etag[TG_ETAG_MAX];
 
     if (path == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     tg_hex_encode(TG_BYTES_OF(package->blob_sha256), hex);
     TG_TRY(tg_etag_make(hex, etag));
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return TG_FAIL_ERRNO(err, errno == ENOENT ? TG_E_NOTFOUND : TG_E_IO, "blob %s", hex);
+    TG_TRY(tell(c, package, etag, err));
     const struct tg_http_file file = {TG_WIRE_TYPE_BYTES, etag, fd, package->blob_size};
+    fd = -1; /* serve_file's, whatever happens */
     return tg_http_res_serve_file(c->req, c->res, &file);
 }
 

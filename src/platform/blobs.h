@@ -5,7 +5,8 @@
 #include "platform/call.h"
 #include "store/package.h"
 
-/* Serve a package's file by ranges. */
+/* Serve a package's file by ranges. On a route with an audit action each answer that carries bytes
+ * of it leaves a row that says which, before the first of them is sent. */
 TG_RC tg_blob_serve(struct tg_call *c, const struct tg_package_row *package, struct tg_err *err);
 /* Make `from` (synced here) appear under its SHA-256. Already there is fine. */
 TG_RC tg_blob_put(struct tg_call *c, int from_fd, const char *from, const uint8_t sha256[32],

@@ -36,10 +36,8 @@ enum tg_rc tg_h_device_blob(struct tg_call *c, struct tg_err *err)
 static enum tg_rc tell_grant(struct tg_call *c, const struct tg_grant_row *grant,
                              struct tg_err *err)
 {
-    struct tg_audit_entry entry = {.action = "grant.fetch",
-                                   .package = c->package,
-                                   .detail =
-                                       grant->vault ? "made by the vault" : "made by an author"};
+    struct tg_audit_entry entry = {
+        .package = c->package, .detail = grant->vault ? "made by the vault" : "made by an author"};
 
     TG_TRY(tg_call_text(c, &entry.target, err, "device:%s", c->who.id));
     TG_TRY(tg_db_begin(c->db, err));

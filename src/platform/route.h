@@ -34,7 +34,7 @@ struct tg_route {
     const char *pattern; /* "/api/v1/fleets/{fleet}" */
     unsigned roles;
     uint64_t body_max;
-    const char *action; /* in the audit log; NULL: changes nothing */
+    const char *action; /* in the audit log; NULL: changes nothing, hands nothing over */
     const char *in;     /* wire schema by name, "bytes", "grant_document"; NULL: no body */
     const char *out;    /* the same of the answer; "text" */
     unsigned status;    /* when all is well */

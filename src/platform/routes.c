@@ -48,7 +48,7 @@ const struct tg_route tg_routes[] = {
     {GET, PEOPLE, A "/packages/{package}", TG_MAY_READ, 0, NULL, NULL, "package", 200, NULL, "Show a package by its H", tg_h_package_get},
     {GET, PEOPLE, A "/packages/{package}/grants", TG_MAY_READ, 0, NULL, NULL, "grants", 200, PAGE, "List a package's grants", tg_h_grant_list},
     {PUT, PEOPLE, A "/packages/{package}/grants/{kem_key}", TG_MAY_PUBLISH, TG_WIRE_GRANT_MAX, "grant.put", "document", "grant", 200, NULL, "Put an author's grant", tg_h_grant_put},
-    {GET, PEOPLE, A "/blobs/{blob}", TG_MAY_READ, 0, NULL, NULL, "bytes", 200, NULL, "Download a package file", tg_h_blob_get},
+    {GET, PEOPLE, A "/blobs/{blob}", TG_MAY_READ, 0, "package.download", NULL, "bytes", 200, NULL, "Download a package file", tg_h_blob_get},
     {POST, PEOPLE, A "/deployments", TG_MAY_OPERATE, JSON, "deployment.create", "deployment_new", "deployment", 201, NULL, "Deploy a package", tg_h_deployment_create},
     {GET, PEOPLE, A "/deployments", TG_MAY_READ, 0, NULL, NULL, "deployments", 200, PAGE " package fleet", "List deployments, newest first", tg_h_deployment_list},
     {GET, PEOPLE, A "/deployments/{deployment}", TG_MAY_READ, 0, NULL, NULL, "deployment", 200, PAGE, "Show a deployment and its devices", tg_h_deployment_get},
@@ -60,7 +60,7 @@ const struct tg_route tg_routes[] = {
     {POST, DEVICES, D "/renew", TG_MAY_DEVICE, JSON, "device.renew", "renew", "renewed", 200, NULL, "Renew the certificate", tg_h_renew},
     {POST, DEVICES, D "/checkin", TG_MAY_DEVICE, JSON, NULL, "checkin", "directions", 200, NULL, "Say how it is, hear what to do", tg_h_checkin},
     {GET, DEVICES, D "/blobs/{blob}", TG_MAY_DEVICE, 0, NULL, NULL, "bytes", 200, NULL, "Download a deployed package file", tg_h_device_blob},
-    {GET, DEVICES, D "/packages/{package}/grant", TG_MAY_DEVICE, 0, NULL, NULL, "document", 200, NULL, "This device's grant", tg_h_device_grant},
+    {GET, DEVICES, D "/packages/{package}/grant", TG_MAY_DEVICE, 0, "grant.fetch", NULL, "document", 200, NULL, "This device's grant", tg_h_device_grant},
     {POST, DEVICES, D "/updates/{deployment}/reports", TG_MAY_DEVICE, JSON, "update.report", "report", "reported", 200, NULL, "Report an update's state", tg_h_report},
 };
 /* clang-format on */

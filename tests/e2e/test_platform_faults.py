@@ -77,16 +77,6 @@ class Load(threading.Thread):
                 return
 
 
-def lists(client, path):
-    items, after = [], ""
-    while True:
-        page = client.get(f"{path}?limit=1000{after}").json
-        items += page["items"]
-        if "next" not in page:
-            return items
-        after = f"&after={page['next']}"
-
-
 def test_kill_9_loses_nothing_acknowledged(tmp_path):
     platform = tg.Platform(tmp_path / "p").start()
     platform.admin()
@@ -109,11 +99,11 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
                 uploads.append(load)
         platform.start()
         admin = platform.admin()
-        assert set(fleets) <= {f["name"] for f in lists(admin, "/api/v1/fleets")}
-        assert set(tokens) <= {t["id"] for t in lists(admin, "/api/v1/enrolment-tokens")}
+        assert set(fleets) <= {f["name"] for f in tg.lists(admin, "/api/v1/fleets")}
+        assert set(tokens) <= {t["id"] for t in tg.lists(admin, "/api/v1/enrolment-tokens")}
         check = admin.get("/api/v1/audit/verify").json
         assert check["ok"], check
-        audited = {r["target"] for r in lists(admin, "/api/v1/audit")}
+        audited = {r["target"] for r in tg.lists(admin, "/api/v1/audit")}
         assert {f"fleet:{name}" for name in fleets} <= audited
     assert len(fleets) > 20
     # What the platform says it has of each upload is there byte for byte.
@@ -313,13 +303,13 @@ def test_disk_full(tmp_path):
         assert answer.status == 201, answer
         made.append(f"f{i}")
     assert full is not None and full.slug == "storage-full"
-    assert {f["name"] for f in lists(admin, "/api/v1/fleets")} == set(made)
+    assert {f["name"] for f in tg.lists(admin, "/api/v1/fleets")} == set(made)
     platform.stop()
     roomy = tg.Platform(tmp_path / "p")
     roomy.token = platform.token
     roomy.start()
     admin = roomy.admin()
-    assert {f["name"] for f in lists(admin, "/api/v1/fleets")} == set(made)
+    assert {f["name"] for f in tg.lists(admin, "/api/v1/fleets")} == set(made)
     admin.post("/api/v1/fleets", {"name": "after"})
     assert admin.get("/api/v1/audit/verify").json["ok"]
     assert roomy.stop() == 0

@@ -121,6 +121,17 @@ class Client:
         return self.call("DELETE", path, expect=expect, **kw)
 
 
+def lists(client, path):
+    """All items of a list, over its pages."""
+    items, after = [], ""
+    while True:
+        page = client.get(f"{path}?limit=1000{after}").json
+        items += page["items"]
+        if "next" not in page:
+            return items
+        after = f"&after={page['next']}"
+
+
 def digest_header(data):
     """RFC 9530 Content-Digest."""
     return {"Content-Digest": "sha-256=:" + base64.b64encode(hashlib.sha256(data).digest()).decode() + ":"}

@@ -327,7 +327,7 @@ void tg_http_conn_sweep(struct tg_http_server *s)
         next = LIST_NEXT(c, link);
         if (all && (c->busy || c->body_since != 0 || c->head_since != 0))
             s->cut = true;
-        if (all || expired(c, now))
+        if (all || (expired(c, now) && !tg_http_conn_late(c)))
             tg_http_conn_kill(c);
     }
 }

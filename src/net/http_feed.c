@@ -13,10 +13,25 @@ static const char stand_in[] = "GET / HTTP/1.1\r\nHost: refused\r\n\r\n";
 #define PIPELINE_MAX 32
 #define BACKLOG_MAX 131072
 #define BODY_IN_PIECES 65536
+#define ZEROS 16384
+
+/* The rest of a body that does not come: evhttp gets its bytes, nobody else ever sees them. */
+static bool pad(struct evbuffer *input, uint64_t n)
+{
+    static const uint8_t zeros[ZEROS];
+
+    for (; n > ZEROS; n -= ZEROS)
+        if (evbuffer_add_reference(input, zeros, ZEROS, NULL, NULL) != 0)
+            return false;
+    return evbuffer_add_reference(input, zeros, (size_t)n, NULL, NULL) == 0;
+}
 
 static void refuse(struct tg_http_conn *c, struct evbuffer *input, unsigned status,
                    const struct tg_err *err)
 {
+    uint64_t owed = c->body_left;
+    bool ok;
+
     c->refusal = tg_calloc(1, sizeof(*c->refusal));
     if (c->refusal == NULL) {
         tg_http_conn_doom(c);
@@ -24,11 +39,12 @@ static void refuse(struct tg_http_conn *c, struct evbuffer *input, unsigned stat
     }
     c->refusal->status = status;
     c->refusal->err = *err;
-    c->refusal->at = c->fed++;
+    c->refusal->at = owed > 0 ? c->fed - 1 : c->fed++; /* the request whose body it is, or a new */
     c->discarded = evbuffer_get_length(c->hold);
     evbuffer_drain(c->hold, evbuffer_get_length(c->hold));
-    c->head_since = c->body_since = 0;
-    if (evbuffer_add(input, stand_in, sizeof(stand_in) - 1) != 0)
+    c->head_since = c->body_since = c->body_left = 0;
+    ok = owed > 0 ? pad(input, owed) : evbuffer_add(input, stand_in, sizeof(stand_in) - 1) == 0;
+    if (!ok)
         tg_http_conn_doom(c);
 }
 
@@ -177,6 +193,32 @@ static void feed(struct tg_http_conn *c, struct evbuffer *input, size_t fresh)
         c->head_since = 0;
     if (c->fed - c->served > PIPELINE_MAX || (c->busy && evbuffer_get_length(input) > BACKLOG_MAX))
         tg_http_conn_doom(c);
+}
+
+bool tg_http_conn_late(struct tg_http_conn *c)
+{
+    const struct tg_http_server_opts *o = &c->server->opts;
+    struct evbuffer *input = bufferevent_get_input(c->bev);
+    struct tg_err err = TG_ERR_INIT;
+
+    if (c->refusal != NULL || c->busy || (c->head_since == 0 && c->body_since == 0))
+        return false;
+    if (c->body_since != 0)
+        tg_err_set(&err, TG_E_TIMEOUT,
+                   "the body comes too slowly: %" PRIu64 " of %" PRIu64
+                   " bytes came; send at least %" PRIu32 " bytes/s",
+                   c->body_got, c->body_got + c->body_left, o->body_min_rate);
+    else
+        tg_err_set(&err, TG_E_TIMEOUT,
+                   "the head comes too slowly: send all of it within %" PRIu32 " ms",
+                   o->head_timeout_ms);
+    c->inside = true;
+    (void)evbuffer_unfreeze(input, 0); /* a transport lets in what comes from its socket only */
+    refuse(c, input, 408, &err);
+    c->inside = false;
+    if (!c->doomed)
+        bufferevent_trigger(c->bev, EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
+    return true;
 }
 
 void tg_http_conn_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)

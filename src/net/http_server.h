@@ -15,7 +15,8 @@
  * getnameinfo) besides what the loop and memory allocation need. It never opens a file or makes a
  * socket.
  *
- * A client that shuts down its sending side before it has its answer counts as gone. */
+ * A client that shuts down its sending side before it has its answer counts as gone: the connection
+ * ends at once, with the answer if it was on its way, else without. */
 #ifndef TG_NET_HTTP_SERVER_H
 #define TG_NET_HTTP_SERVER_H
 
@@ -117,13 +118,13 @@ struct tg_http_server_opts {
     void *arg;               /* of the three */
     bool plain_errors; /* the server's own refusals are {"error": "..."}, not problem details */
     /* 0 takes the default in brackets. */
-    uint64_t max_body;    /* never more than this, whatever limit says [1 MiB] */
-    uint32_t max_head;    /* request line and headers, bytes [16 KiB] */
-    uint32_t max_headers; /* their number [64] */
-    uint32_t
-        head_timeout_ms;    /* TLS handshake; then from a request's first byte to its head [10 s] */
-    uint32_t body_grace_ms; /* before the next is looked at [10 s] */
-    uint32_t body_min_rate; /* bytes/s a body must keep up on the whole [4 KiB/s] */
+    uint64_t max_body;        /* never more than this, whatever limit says [1 MiB] */
+    uint32_t max_head;        /* request line and headers, bytes [16 KiB] */
+    uint32_t max_headers;     /* their number [64] */
+    uint32_t head_timeout_ms; /* TLS handshake; then from a request's first byte to its head, else
+                                 408 [10 s] */
+    uint32_t body_grace_ms;   /* before the next is looked at [10 s] */
+    uint32_t body_min_rate;   /* bytes/s a body must keep up on the whole, else 408 [4 KiB/s] */
     uint32_t idle_timeout_ms; /* kept-alive without a request [75 s] */
     uint32_t send_timeout_ms; /* the client took no byte of an answer [30 s] */
 };

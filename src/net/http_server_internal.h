@@ -129,6 +129,9 @@ uint64_t tg_http_ms(void);
 
 /* http_feed.c: callback of a connection's input buffer (arg is the connection). */
 void tg_http_conn_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg);
+/* Its time is up: refuse what has come of a request (408), and end the connection after it. Only
+ * from a clean stack. False: nothing of a request has come, or it is refused already. */
+bool tg_http_conn_late(struct tg_http_conn *c);
 
 /* http_conn.c */
 struct bufferevent *tg_http_conn_new(struct event_base *base, void *listener);

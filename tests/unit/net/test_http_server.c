@@ -326,56 +326,131 @@ static void eight_mebibytes_arrive_whole(void **state)
 
 /* --- time ------------------------------------------------------------------------------------ */
 
+static void expect_end(int fd, int ms, const char *text)
+{
+    bool closed;
+    char *a = fx_recv(fd, ms, &closed);
+
+    assert_true(closed);
+    if (text == NULL)
+        assert_string_equal(a, "");
+    else
+        assert_contains(a, text);
+    tg_free(a);
+    (void)close(fd);
+}
+
+/* Who began a request hears why it ends; there is nothing to say to the others. */
 static void slow_and_silent_clients_are_let_go(void **state)
 {
     int silent = fx_connect(fx.plain), half_head = fx_connect(fx.plain),
-        no_handshake = fx_connect(fx.tls), half_closed = fx_connect(fx.plain);
+        second = fx_connect(fx.plain), no_handshake = fx_connect(fx.tls);
     bool closed;
     char *a;
 
     (void)state;
     fx_send(half_head, "GET / HTTP/1.1\r\nHo");
-    fx_send(half_closed, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc");
-    assert_int_equal(shutdown(half_closed, SHUT_WR), 0);
-    a = fx_recv(half_closed, 1000, &closed);
+    fx_send(second, "GET /first HTTP/1.1\r\nHost: h\r\n\r\nGET /second HT");
+    a = fx_recv(half_head, 4000, &closed);
     assert_true(closed);
-    assert_string_equal(a, "");
+    assert_int_equal(strncmp(a, "HTTP/1.1 408 Request Timeout\r\n", 30), 0);
+    assert_contains(a, "Content-Type: application/problem+json");
+    assert_contains(a, "\"status\":408");
+    assert_contains(a, "\"code\":\"TIMEOUT\"");
+    assert_contains(a, "send all of it within 600 ms");
+    assert_contains(a, "Connection: close");
     tg_free(a);
-    a = fx_recv(half_head, 3000, &closed);
-    assert_true(closed);
-    tg_free(a);
-    a = fx_recv(no_handshake, 3000, &closed);
-    assert_true(closed);
-    tg_free(a);
-    a = fx_recv(silent, 4000, &closed);
-    assert_true(closed);
-    tg_free(a);
-    (void)close(silent);
     (void)close(half_head);
-    (void)close(no_handshake);
-    (void)close(half_closed);
+    a = fx_recv(second, 4000, &closed);
+    assert_true(closed);
+    assert_contains(a, "/first|");
+    assert_contains(strstr(a, "/first|"), "HTTP/1.1 408");
+    tg_free(a);
+    (void)close(second);
+    expect_end(no_handshake, 3000, NULL);
+    expect_end(silent, 4000, NULL);
+    assert_int_equal(atomic_load(&fx.requests), 1);
     assert_int_equal(tg_http_server_connections(fx.http), 0);
 }
 
-static void a_body_that_trickles_is_let_go(void **state)
+/* A client that shut down its sending side: no part of a request is kept waiting for, and a whole
+ * one is answered or not (http_server.h), but the connection ends, and the next client is served.
+ */
+static void half_closed_clients_are_let_go(void **state)
 {
-    int fd = fx_connect(fx.plain);
-    bool closed = false;
-    int sent = 0;
+    static const char *const pieces[] = {
+        "",
+        "GET / HTTP/1.1\r\nHo",
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc",
+    };
+    bool closed;
+    char *a;
 
     (void)state;
-    fx_send(fd, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n");
-    for (; sent < 100 && !closed; sent++) {
+    for (size_t i = 0; i < TG_ARRAY_LEN(pieces); i++) {
+        int fd = fx_connect(fx.plain);
+        fx_send(fd, pieces[i]);
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        expect("GET /other HTTP/1.1\r\nHost: h\r\n\r\n", "200 OK", "/other|");
+        expect_end(fd, 5000, NULL);
+    }
+    int fd = fx_connect(fx.plain);
+    fx_send(fd, "GET /whole HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    expect("GET /other HTTP/1.1\r\nHost: h\r\n\r\n", "200 OK", "/other|");
+    a = fx_recv(fd, 5000, &closed);
+    assert_true(closed);
+    if (a[0] != '\0')
+        assert_contains(a, "/whole|");
+    tg_free(a);
+    (void)close(fd);
+    for (int i = 0; i < 100 && tg_http_server_connections(fx.http) > 0; i++)
+        tg_clock_sleep_ms(20);
+    assert_int_equal(tg_http_server_connections(fx.http), 0);
+}
+
+/* One byte at a time until it closes; all that came back. */
+static char *trickle(int fd, const char *request)
+{
+    struct tg_buf all = TG_BUF_INIT(1 << 20);
+    bool closed = false;
+    size_t n;
+
+    fx_send(fd, request);
+    for (int sent = 0; sent < 300 && !closed; sent++) {
         char *a;
 
         fx_send(fd, "x");
         a = fx_recv(fd, 40, &closed);
-        assert_string_equal(a, "");
+        assert_int_equal(tg_buf_str(&all, a), TG_OK);
         tg_free(a);
     }
     assert_true(closed);
-    assert_int_equal(atomic_load(&fx.requests), 0);
-    (void)close(fd);
+    assert_int_equal(tg_buf_append(&all, "", 1), TG_OK);
+    return (char *)tg_buf_take(&all, &n);
+}
+
+static void a_body_that_trickles_is_let_go(void **state)
+{
+    static const char *const requests[] = {
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n",
+        "PUT /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 8388608\r\n\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < TG_ARRAY_LEN(requests); i++) {
+        int fd = fx_connect(fx.plain);
+        char *a = trickle(fd, requests[i]);
+
+        assert_int_equal(strncmp(a, "HTTP/1.1 408 Request Timeout\r\n", 30), 0);
+        assert_contains(a, "Content-Type: application/problem+json");
+        assert_contains(a, "\"code\":\"TIMEOUT\"");
+        assert_contains(a, "the body comes too slowly");
+        assert_null(strstr(a + 1, "HTTP/1.1 "));
+        tg_free(a);
+        (void)close(fd);
+    }
+    assert_int_equal(atomic_load(&fx.requests), 0); /* no handler ever saw the padding */
 }
 
 /* A handler that keeps the loop for longer than any timeout: neither its own client nor another one
@@ -786,6 +861,7 @@ int main(void)
         TEST(head_and_body_may_come_byte_by_byte, start),
         TEST(eight_mebibytes_arrive_whole, start),
         TEST(slow_and_silent_clients_are_let_go, start_impatient),
+        TEST(half_closed_clients_are_let_go, start),
         TEST(a_body_that_trickles_is_let_go, start_impatient),
         TEST(a_long_handler_is_nobody_elses_fault, start_brisk),
         TEST(a_client_that_takes_nothing_is_let_go, start_impatient),

@@ -3,6 +3,7 @@
 #include "../tg_cmocka.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,15 +123,132 @@ static void test_route_table_is_sound(void **state)
     }
 }
 
+/* The document says of a route what the table says, and lists who may in the table's order. */
+static void check_roles(const struct tg_route *r, json_t *said)
+{
+    size_t n = 0;
+
+    for (unsigned i = 0; i < TG_ACCESS_COUNT; i++)
+        if ((r->roles & 1U << i) != 0)
+            assert_string_equal(json_string_value(json_array_get(said, n++)), tg_access_names[i]);
+    if ((r->roles & TG_MAY_DEVICE) != 0)
+        assert_string_equal(json_string_value(json_array_get(said, n++)), "device");
+    assert_int_equal(json_array_size(said), n);
+}
+
+static void check_body(const char *what, json_t *content)
+{
+    static const char prefix[] = "#/components/schemas/";
+    json_t *json = json_object_get(content, "application/json");
+    const char *ref = NULL;
+
+    assert_int_equal(json_object_size(content), 1);
+    if (strcmp(what, "bytes") == 0) {
+        assert_non_null(json_object_get(content, "application/octet-stream"));
+    } else if (strcmp(what, "text") == 0) {
+        assert_non_null(json_object_get(content, "text/plain"));
+    } else {
+        assert_non_null(json);
+        if (json_unpack(json, "{s:{s:s}}", "schema", "$ref", &ref) == 0)
+            assert_string_equal(ref + strlen(prefix), what);
+        else
+            assert_string_equal(what, "document");
+    }
+}
+
+static void check_security(const struct tg_route *r, json_t *said)
+{
+    json_t *only = json_array_get(said, 0);
+
+    assert_int_equal(json_array_size(said), 1);
+    if (r->roles == TG_MAY_ALL)
+        assert_int_equal(json_object_size(only), 0);
+    else
+        assert_non_null(json_object_get(only, (r->roles & TG_MAY_DEVICE) != 0 ? "deviceCertificate"
+                                                                              : "bearer"));
+}
+
+static void check_operation(const struct tg_route *r, json_t *op)
+{
+    const char *action = json_string_value(json_object_get(op, "x-audit-action"));
+    json_t *responses = json_object_get(op, "responses");
+    char status[16];
+
+    if (r->action == NULL)
+        assert_null(action);
+    else
+        assert_string_equal(action, r->action);
+    check_roles(r, json_object_get(op, "x-roles"));
+    check_security(r, json_object_get(op, "security"));
+    assert_string_equal(json_string_value(json_object_get(op, "x-listener")),
+                        (r->listeners & TG_LISTEN_PEOPLE) != 0 ? "people" : "devices");
+    assert_true(json_integer_value(json_object_get(op, "x-max-body")) == (json_int_t)r->body_max);
+    (void)snprintf(status, sizeof(status), "%u", r->status);
+    assert_int_equal(json_object_size(responses), 2); /* the good one, and problems */
+    assert_non_null(json_object_get(responses, "default"));
+    json_t *good = json_object_get(responses, status);
+    assert_non_null(good);
+    assert_true((json_object_get(good, "content") != NULL) == (r->out != NULL));
+    if (r->out != NULL)
+        check_body(r->out, json_object_get(good, "content"));
+    json_t *body = json_object_get(op, "requestBody");
+    assert_true((body != NULL) == (r->in != NULL));
+    if (r->in != NULL)
+        check_body(r->in, json_object_get(body, "content"));
+}
+
+static const struct tg_route *route_of(const char *method, const char *pattern)
+{
+    enum tg_http_method m;
+    char upper[16];
+    size_t n = strlen(method);
+
+    assert_true(n < sizeof(upper));
+    for (size_t i = 0; i <= n; i++)
+        upper[i] = (char)(method[i] >= 'a' && method[i] <= 'z' ? method[i] - 'a' + 'A' : method[i]);
+    assert_int_equal(tg_http_method_parse(tg_bytes_str(upper), &m), TG_OK);
+    for (size_t i = 0; i < tg_routes_n; i++)
+        if (tg_routes[i].method == m && strcmp(tg_routes[i].pattern, pattern) == 0)
+            return &tg_routes[i];
+    return NULL;
+}
+
+/* Both ways: each operation of the document is a route and says the same, and as many as there are
+ * routes (no two alike) are in it. */
 static void test_openapi(void **state)
 {
     struct tg_buf out = TG_BUF_INIT(1 << 20);
     struct tg_err err = TG_ERR_INIT;
+    bool seen[256] = {false};
+    size_t n = 0;
+    const char *path, *method;
+    json_t *ops, *op;
 
     (void)state;
+    assert_true(tg_routes_n <= TG_ARRAY_LEN(seen));
     assert_ok(tg_openapi_make(&out, &err)); /* checks that it is strict JSON */
+    json_t *doc = json_loadb((const char *)out.data, out.n, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(doc);
+    json_object_foreach(json_object_get(doc, "paths"), path, ops)
+    {
+        json_object_foreach(ops, method, op)
+        {
+            const struct tg_route *r = route_of(method, path);
+            if (r == NULL) {
+                fail_msg("%s %s is in the document, and no route", method, path);
+                break; /* not reached; the compiler does not know */
+            }
+            check_operation(r, op);
+            assert_false(seen[r - tg_routes]);
+            seen[r - tg_routes] = true;
+            n++;
+        }
+    }
     for (size_t i = 0; i < tg_routes_n; i++)
-        assert_contains(tg_buf_cstr(&out), tg_routes[i].pattern);
+        if (!seen[i])
+            fail_msg("%s is a route, and not in the document", tg_routes[i].pattern);
+    assert_int_equal(n, tg_routes_n);
+    json_decref(doc);
     tg_buf_done(&out);
 }
 

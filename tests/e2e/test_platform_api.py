@@ -2,7 +2,10 @@
 import calendar
 import hashlib
 import json
+import os
+import pty
 import re
+import select
 import sqlite3
 import stat
 import time
@@ -45,6 +48,34 @@ def test_first_start_and_restart(tmp_path):
     p.token = None
     assert p.admin().get("/api/v1/me").json["role"] == "admin"
     p.stop()
+
+
+def read_terminal(fd, until):
+    """What a program has written to its terminal, once `until` is in it."""
+    text = b""
+    while until not in text:
+        assert select.select([fd], [], [], tg.DEADLINE)[0], f"the terminal says no more than {text!r}"
+        text += os.read(fd, 65536)
+    return text.decode()
+
+
+def test_one_time_token_is_shown_on_terminals_only(tmp_path):
+    """Standard output that is kept (a file, a journal) gets the token's path, a terminal the token."""
+    p = tg.Platform(tmp_path / "kept").start()
+    [line] = [s for s in p.log_text().splitlines() if s.startswith("One-time administrator token:")]
+    assert line == f"One-time administrator token: {p.dir / 'admin.token'}"
+    assert (p.dir / "admin.token").read_text().strip() not in p.log_text()
+    p.stop()
+    ours, theirs = pty.openpty()
+    p = tg.Platform(tmp_path / "terminal").start(stdout=theirs)
+    said = read_terminal(ours, b"Key ids")
+    token = (p.dir / "admin.token").read_text().strip()
+    assert f"One-time administrator token: {token}\r\n" in said and token.startswith("tga_")
+    assert token not in p.log_text(), "never in the log"
+    assert p.admin().get("/api/v1/me").json["role"] == "admin"
+    p.stop()
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_one_time_token_works_once(tmp_path):
@@ -139,6 +170,22 @@ def test_every_route_asks_who_you_are(shared_platform):
                 assert answer.status not in (401, 403), (method, path, role, answer)
             else:
                 assert (answer.status, answer.slug) == (403, "forbidden"), (method, path, role, answer)
+
+
+def test_exactly_these_routes_are_open(shared_platform):
+    """Whoever has neither token nor certificate: every path of the document, on both listeners."""
+    served = routes_of(shared_platform.client().get("/api/v1/openapi.json").json)
+    found = {}
+    for listener, nobody in (("people", shared_platform.client()), ("devices", shared_platform.device_client())):
+        for method, path in served:
+            answer = nobody.call(method, example_path(path), b"" if method in ("POST", "PUT") else None)
+            if answer.status not in (401, 404):
+                found.setdefault(listener, set()).add(f"{method} {path}")
+            elif answer.status == 404:
+                assert answer.slug == "not-found" and path.startswith("/api" if listener == "devices" else "/device") or \
+                    path == "/metrics"
+    assert found == {"people": {"GET /healthz", "GET /api/v1/openapi.json", "POST /api/v1/login"},
+                     "devices": {"GET /healthz", "POST /device/v1/enrol"}}
 
 
 def test_tokens_expire_and_end(platform):
@@ -286,6 +333,8 @@ def test_help_and_usage():
     text = tg.run(program, "--help").stdout
     for option in ("--data-dir", "--listen", "--device-listen", "--key-file", "--passphrase-file", "--json", "--poll"):
         assert option in text
+    # One text each in the code for the default and for what the help says of it: this machine alone.
+    assert "(127.0.0.1:8443)" in text and "(127.0.0.1:8444)" in text
     assert tg.run(program, ok=False).returncode == 2
 
 

@@ -149,11 +149,13 @@ class Platform:
         self.token = None
         self.log = self.dir.parent / (self.dir.name + ".log")
 
-    def start(self, *more):
+    def start(self, *more, stdout=None):
+        """stdout: a descriptor; else the log gets it, too."""
         endpoints = self.dir / "run" / "endpoints.json"
         with open(self.log, "a") as log:
             self.process = subprocess.Popen([programs.path("tensorguard-platform"), "--data-dir", str(self.dir),
-                                             *self.options, *more], stdout=log, stderr=log, preexec_fn=self.preexec)
+                                             *self.options, *more], stdout=log if stdout is None else stdout, stderr=log,
+                                            preexec_fn=self.preexec)
 
         def ready():
             assert self.process.poll() is None, f"the platform exited {self.process.returncode}: {self.log_text()}"

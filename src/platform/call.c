@@ -164,7 +164,10 @@ TG_RC tg_call_text(struct tg_call *c, const char **out, struct tg_err *err, cons
     int n = vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     if (n < 0)
-        return TG_FAIL(err, TG_E_INTERNAL, "text");
+        return TG_FAIL(
+            err, TG_E_INTERNAL,
+            "a text of the form \"%s\" can't be made: report this line, with the request's id",
+            fmt);
     *out = tg_arena_strndup(c->arena, text, strlen(text));
     return *out != NULL ? TG_OK : TG_FAIL(err, TG_E_NOMEM, "out of memory");
 }
@@ -185,7 +188,7 @@ TG_RC tg_call_id(struct tg_call *c, const char **out, struct tg_err *err)
     uint8_t id[TG_WIRE_ID_CHARS / 2];
 
     if (tg_random(id, sizeof(id)) != TG_OK)
-        return TG_FAIL(err, TG_E_INTERNAL, "no randomness");
+        return TG_FAIL(err, TG_E_INTERNAL, "a new identifier: " TG_NO_RANDOMNESS);
     return tg_call_hex(c, TG_BYTES_OF(id), out, err);
 }
 
@@ -204,7 +207,7 @@ TG_RC tg_call_token(struct tg_call *c, const char *prefix, const char **out, uin
     TG_AUTO(bufp) struct tg_buf text = TG_BUF_SECRET(TG_WIRE_TOKEN_MAX);
 
     if (tg_random(raw, sizeof(raw)) != TG_OK)
-        return TG_FAIL(err, TG_E_INTERNAL, "no randomness");
+        return TG_FAIL(err, TG_E_INTERNAL, "a new token: " TG_NO_RANDOMNESS);
     enum tg_rc rc = tg_buf_str(&text, prefix);
     if (rc == TG_OK)
         rc = tg_b64url_encode(TG_BYTES_OF(raw), &text);

@@ -40,7 +40,7 @@ static enum tg_rc load_passphrase(struct tg_keys *k, const struct tg_keys_opts *
     k->own_key_file = true;
     if (!exists(own)) {
         if (tg_random(raw, sizeof(raw)) != TG_OK)
-            return TG_FAIL(err, TG_E_INTERNAL, "keys: no randomness");
+            return TG_FAIL(err, TG_E_INTERNAL, "%s: " TG_NO_RANDOMNESS, own);
         tg_hex_encode(TG_BYTES_OF(raw), hex);
         tg_wipe(raw, sizeof(raw));
         hex[sizeof(hex) - 2] = '\n';
@@ -144,9 +144,11 @@ TG_RC tg_keys_open(const struct tg_keys_opts *o, struct tg_keys **out, struct tg
 
     if (k == NULL || keys_dir == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "keys: out of memory");
-    if (pthread_mutex_init(&k->ca_lock, NULL) != 0) {
+    int e = pthread_mutex_init(&k->ca_lock, NULL);
+    if (e != 0) {
         tg_free(tg_steal(&k));
-        return TG_FAIL(err, TG_E_INTERNAL, "keys: no lock");
+        return TG_FAIL(err, TG_E_INTERNAL, "the keys' lock can't be made: %s: " TG_NO_LOCK_HINT,
+                       strerror(e));
     }
     k->vault_pub = k->platform_pub = k->device_ca_pem = k->server_ca_pem = TG_BUF_INIT(FILE_MAX);
     TG_TRY(tg_dir_make(keys_dir, 0700, err));

@@ -22,6 +22,12 @@
 #include "crypto/sign.h"
 #include "crypto/x509.h"
 
+/* What to do about failures that are the machine's, not the caller's. */
+#define TG_NO_RANDOMNESS                                                                           \
+    "OpenSSL's random generator gives nothing: see what keeps the kernel's getrandom or free "     \
+    "memory from it, then start the platform again"
+#define TG_NO_LOCK_HINT "free some memory, then start the platform again"
+
 struct tg_keys {
     struct tg_kem_sk *vault;
     struct tg_sign_sk *platform;

@@ -104,14 +104,20 @@ static enum tg_rc make_dirs(struct tg_platform *p, struct tg_err *err)
     return tg_dir_make(p->uploads_dir, 0700, err);
 }
 
+static enum tg_rc make_lock(pthread_mutex_t *lock, struct tg_err *err)
+{
+    int e = pthread_mutex_init(lock, NULL);
+
+    return e == 0 ? TG_OK
+                  : TG_FAIL(err, TG_E_INTERNAL,
+                            "the uploads' locks can't be made: %s: " TG_NO_LOCK_HINT, strerror(e));
+}
+
 static enum tg_rc make_locks(struct tg_platform *p, struct tg_err *err)
 {
     for (size_t i = 0; i < TG_UPLOAD_LOCKS; i++)
-        if (pthread_mutex_init(&p->part_locks[i], NULL) != 0)
-            return TG_FAIL(err, TG_E_INTERNAL, "no lock");
-    return pthread_mutex_init(&p->complete_lock, NULL) == 0
-               ? TG_OK
-               : TG_FAIL(err, TG_E_INTERNAL, "no lock");
+        TG_TRY(make_lock(&p->part_locks[i], err));
+    return make_lock(&p->complete_lock, err);
 }
 
 static enum tg_rc save_token(const char *path, const char *token, struct tg_err *err)

@@ -48,6 +48,7 @@ py:numpy                                  | python3-numpy
 py:pytest_timeout                         | python3-pytest-timeout
 cmd:strace                                | strace
 cmd:gdb                                   | gdb
+cmd:g++                                   | g++
 cmd:clang                                 | clang'
 needs_fuzz='
 cmd:clang                                 | clang

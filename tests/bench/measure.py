@@ -48,7 +48,8 @@ def run(*argv):
 
 
 def median(tooks, what="wall"):
-    return statistics.median(getattr(t, what) for t in tooks)
+    """None of none."""
+    return statistics.median(getattr(t, what) for t in tooks) if tooks else None
 
 
 def _status(pid, field):

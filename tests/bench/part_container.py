@@ -15,7 +15,7 @@ def big_file(path, mib):
             f.write(i.to_bytes(8, "big") + block[8:])
 
 
-def one_round(d, took, tg):
+def one_round(d, took, tg, age):
     """Everything once, in turn, so that a slow moment of the machine hits all alike."""
     shutil.rmtree(d / "restored", ignore_errors=True)
     for f in ("m.tgsp", "aes.tgsp", "m.age", "restored.age"):
@@ -23,12 +23,14 @@ def one_round(d, took, tg):
     key, author = d / "keys" / "encryption.priv", d / "keys" / "signing.pub"
     build = ["build", "--input-dir", d / "model", "--signing-key", d / "keys" / "signing.priv", "--model-name", "bench"]
     took["hash"].append(m.run(programs.openssl(), "dgst", "-sha256", d / "model" / "weights.bin"))
-    took["age"].append(m.run("age", "-e", "-r", (d / "age.pub").read_text().strip(), "-o", d / "m.age", d / "model" / "weights.bin"))
-    took["age_sync"].append(m.run("sync", d / "m.age"))
+    if age:
+        took["age"].append(m.run("age", "-e", "-r", (d / "age.pub").read_text().strip(), "-o", d / "m.age", d / "model" / "weights.bin"))
+        took["age_sync"].append(m.run("sync", d / "m.age"))
     took["build"].append(m.run(tg, *build, "--out", d / "m.tgsp"))
     took["build_aes"].append(m.run(tg, *build, "--aead", "aes-256-gcm", "--out", d / "aes.tgsp"))
-    took["unage"].append(m.run("age", "-d", "-i", d / "age.key", "-o", d / "restored.age", d / "m.age"))
-    took["unage_sync"].append(m.run("sync", d / "restored.age"))
+    if age:
+        took["unage"].append(m.run("age", "-d", "-i", d / "age.key", "-o", d / "restored.age", d / "m.age"))
+        took["unage_sync"].append(m.run("sync", d / "restored.age"))
     took["verify"].append(m.run(tg, "verify", d / "m.tgsp", "--trust", author))
     took["open"].append(m.run(tg, "open", d / "m.tgsp", "--key", key, "--trust", author, "--out-dir", d / "restored"))
     shutil.rmtree(d / "restored")
@@ -50,8 +52,13 @@ SUITES = (("ChaCha20-Poly1305", "m.tgsp", 2.5), ("AES-256-GCM", "aes.tgsp", 3.5)
 
 
 def gb(figures):
-    """Bytes per second, the middle one, in GB/s."""
-    return statistics.median(figures) / 1e9
+    """Bytes per second, the middle one, in GB/s; None of none."""
+    figures = list(figures)
+    return statistics.median(figures) / 1e9 if figures else None
+
+
+def both(a, b):
+    return None if a is None else a + b
 
 
 def engine_rows(results, suite, shots, age, age_mark):
@@ -61,7 +68,7 @@ def engine_rows(results, suite, shots, age, age_mark):
     load = gb(size / s["load_all"] for s in shots)
     limit = gb(1 / (1 / s["hash_all"] + 1 / s["aead_all"]) for s in shots)
     core_limit = gb(1 / (1 / s["hash_core"] + 1 / s["aead_core"]) for s in shots)
-    results.add(what, load, "GB/s", gb(age), "age -d to /dev/null", mark=("ratio", ">=", age_mark) if wide else None)
+    results.add(what, load, "GB/s", gb(age), "age -d to /dev/null", mark=("ratio", ">=", age_mark) if wide and age else None)
     results.add(f"{what} / limit", load, "GB/s", limit, f"hash and AEAD alone, {cores} cores", mark=("ratio", ">=", 0.85))
     results.add(f"{what} / limit, processor time", gb(size / s["load_cpu"] for s in shots), "GB/s", core_limit,
                 "hash and AEAD alone, 1 core")
@@ -77,8 +84,9 @@ def engine(results, d, args):
     shots, age = {package: [] for _, package, _ in SUITES}, []
     warm(d / "m.age")
     for _ in range(max(args.rounds, 3)):
-        took = m.run("age", "-d", "-i", d / "age.key", "-o", "/dev/null", d / "m.age")
-        age.append(args.size * 2**20 / took.wall)
+        if not args.without_age:
+            took = m.run("age", "-d", "-i", d / "age.key", "-o", "/dev/null", d / "m.age")
+            age.append(args.size * 2**20 / took.wall)
         for _, package, _ in SUITES:
             shots[package].append(json.loads(m.run(tool, d / package, d / "keys" / "encryption.priv", d / "keys" / "signing.pub", 1).out))
     for suite, package, age_mark in SUITES:
@@ -89,17 +97,23 @@ def engine(results, d, args):
                 mark=("ratio", ">=", 1.7) if "16 lanes" in every[0]["hash"] else None)
 
 
+def mb_of(tooks):
+    rss = m.median(tooks, "rss")
+    return None if rss is None else rss / 1e6
+
+
 def measure(results, d, args):
     tg = programs.path("tensorguard")
     (d / "model").mkdir()
     big_file(d / "model" / "weights.bin", args.size)
     m.run(tg, "keygen", "--type", "signing", "--out", d / "keys")
     m.run(tg, "keygen", "--type", "encryption", "--out", d / "keys")
-    m.run("age-keygen", "-o", d / "age.key")
-    (d / "age.pub").write_text(m.run("age-keygen", "-y", d / "age.key").out)
+    if not args.without_age:
+        m.run("age-keygen", "-o", d / "age.key")
+        (d / "age.pub").write_text(m.run("age-keygen", "-y", d / "age.key").out)
     took = {k: [] for k in ("hash", "age", "age_sync", "unage", "unage_sync", "build", "build_aes", "verify", "open", "open_aes")}
     for _ in range(args.rounds):
-        one_round(d, took, tg)
+        one_round(d, took, tg, not args.without_age)
     t = {k: m.median(v) for k, v in took.items()}
     mb = args.size * 2**20 / 1e6
 
@@ -108,17 +122,16 @@ def measure(results, d, args):
 
     what = f"{args.size} MiB"
     results.add(f"build {what}", t["build"], "s", t["age"], "age -e", speed(t["build"]))
-    results.add(f"build {what}, both on disk", t["build"], "s", t["age"] + t["age_sync"], "age -e, then sync", speed(t["build"]))
+    results.add(f"build {what}, both on disk", t["build"], "s", both(t["age"], t["age_sync"]), "age -e, then sync", speed(t["build"]))
     results.add(f"build {what}, AES-256-GCM", t["build_aes"], "s", t["age"], "age -e", speed(t["build_aes"]))
     results.add(f"build {what} / hash", t["build"], "s", t["hash"], "openssl dgst -sha256", speed(t["build"]))
     results.add("verify + open, 1 file", t["open"], "s", t["unage"], "age -d", speed(t["open"]))
-    results.add("verify + open, both on disk", t["open"], "s", t["unage"] + t["unage_sync"], "age -d, then sync", speed(t["open"]))
+    results.add("verify + open, both on disk", t["open"], "s", both(t["unage"], t["unage_sync"]), "age -d, then sync", speed(t["open"]))
     results.add("verify + open, AES-256-GCM", t["open_aes"], "s", t["unage"], "age -d", speed(t["open_aes"]))
     results.add("verify + open / hash", t["open"], "s", t["hash"], "openssl dgst -sha256", speed(t["open"]))
     results.add("verify alone", t["verify"], "s", t["hash"], "openssl dgst -sha256", speed(t["verify"]))
     results.add("build, processor time", m.median(took["build"], "cpu"), "s", m.median(took["age"], "cpu"), "age -e")
     results.add("verify + open, processor time", m.median(took["open"], "cpu"), "s", m.median(took["unage"], "cpu"), "age -d")
-    results.add("build, peak memory", m.median(took["build"], "rss") / 1e6, "MB", m.median(took["age"], "rss") / 1e6, "age -e")
-    results.add("verify + open, peak memory", m.median(took["open"], "rss") / 1e6, "MB", m.median(took["unage"], "rss") / 1e6,
-                "age -d")
+    results.add("build, peak memory", mb_of(took["build"]), "MB", mb_of(took["age"]), "age -e")
+    results.add("verify + open, peak memory", mb_of(took["open"]), "MB", mb_of(took["unage"]), "age -d")
     engine(results, d, args)

@@ -11,7 +11,7 @@ import tg
 import tg_agent
 
 STARTS = 5
-STREAM_BYTES = 256 << 20
+STREAM_MIB = 256
 STREAM_PAIRS = 3
 INFER = programs.BUILD / "tests" / "bench" / "bench_infer"
 
@@ -49,7 +49,7 @@ def logged(agent, *events):
     return tg.wait_for(" and ".join(events), there, deadline=300)
 
 
-def streamed(results, d):
+def streamed(results, d, mib, pairs):
     """A large package over loopback TLS: until its worker is healthy, beside the download with a worker that only
     sleeps. One world, one package, one agent after the other."""
     (d / "stream").mkdir()
@@ -58,9 +58,9 @@ def streamed(results, d):
         idle = d / "idle-worker"
         idle.write_text(f'#!/bin/sh\n[ "$1" = worker ] && exec sleep 600\nexec {programs.path("tensorguard-moai")} "$@"\n')
         idle.chmod(0o755)
-        h = world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(STREAM_BYTES)}))
+        h = world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(mib << 20)}))
         took = {"alone": [], "streamed": []}
-        for i in range(2 * STREAM_PAIRS):
+        for i in range(2 * pairs):
             name, worker, events = (("alone", idle, ["early=complete"]),
                                     ("streamed", None, ["early=complete", "agent.healthy"]))[i % 2]
             agent = world.agent(f"{name}{i}")
@@ -71,14 +71,14 @@ def streamed(results, d):
             took[name].append(logged(agent, *events) - logged(agent, "accepted=true"))
             agent.kill()
         alone, ours = (statistics.median(took[k]) for k in ("alone", "streamed"))
-        results.add("streamed load, 256 MiB over loopback TLS: offer to healthy", ours, "s", alone,
+        results.add(f"streamed load, {mib} MiB over loopback TLS: offer to healthy", ours, "s", alone,
                     "the download alone", mark=("ratio", "<=", 1.10))
     finally:
         world.stop()
 
 
 def measure(results, d, args):
-    streamed(results, d)
+    streamed(results, d, min(STREAM_MIB, args.size), min(STREAM_PAIRS, args.rounds))
     world = tg_agent.World(d, tg.make_author(d / "author"), poll=60)
     try:
         agent = world.agent().enrol()

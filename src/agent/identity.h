@@ -21,6 +21,8 @@ TG_RC tg_identity_store(const struct tg_state *s, struct tg_bytes cert_pem, stru
 /* Validity of the stored certificate. */
 TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *not_after,
                         struct tg_err *err);
+/* Of its life: then it is renewed, unless the operator says otherwise. */
+#define TG_RENEW_PERCENT 50
 /* When `percent` (0..99) of its life have passed. Pure. */
 int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned percent);
 /* Ask for a new certificate with the present one and store it. The key stays. */

@@ -5,6 +5,7 @@
 
 #include "agent/daemon.h"
 #include "agent/enroll.h"
+#include "agent/identity.h"
 #include "agent/policy.h"
 #include "agent/state.h"
 #include "agent/status.h"
@@ -266,7 +267,7 @@ static int fail(const struct tg_err *err)
 
 static int run_verb(size_t i, int argc, char **argv)
 {
-    struct args a = {.predict_tcp = UINT64_MAX, .renew_after = 50};
+    struct args a = {.predict_tcp = UINT64_MAX, .renew_after = TG_RENEW_PERCENT};
     struct tg_opt_list rest = {0};
     struct tg_err err = TG_ERR_INIT;
     bool help = false;

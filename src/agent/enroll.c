@@ -16,6 +16,7 @@
 #include "agent/device.h"
 #include "agent/enroll_trust.h"
 #include "agent/identity.h"
+#include "agent/listen.h"
 #include "agent/records.h"
 #include "agent/spawn.h"
 #include "agent/state.h"
@@ -121,6 +122,22 @@ static TG_RC set_socket(struct enrolling *e, struct tg_err *err)
     return TG_OK;
 }
 
+/* Now, not at the first start: a token would have been spent by then. */
+static TG_RC set_group(struct enrolling *e, struct tg_err *err)
+{
+    const char *group = e->o->socket_group ? e->o->socket_group : "";
+    gid_t gid = 0;
+    if (strlen(group) >= sizeof e->set.socket_group)
+        return TG_FAIL(err, TG_E_LIMIT, "--socket-group: a group's name has at most %zu bytes",
+                       sizeof e->set.socket_group - 1);
+    enum tg_rc rc = *group ? tg_group_find(group, &gid, err) : TG_OK;
+    if (rc != TG_OK)
+        tg_err_wrap(err, "--socket-group");
+    else
+        TG_TEXT_SET(e->set.socket_group, group);
+    return rc;
+}
+
 static TG_RC set_native(struct enrolling *e, struct tg_err *err)
 {
     const char *path = e->o->native_socket;
@@ -169,7 +186,6 @@ static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
         return TG_FAIL(err, TG_E_USAGE, "--server or --fleet is too long");
     TG_TEXT_SET(e->set.server, o->server);
     TG_TEXT_SET(e->set.fleet, o->fleet);
-    TG_TEXT_SET(e->set.socket_group, o->socket_group ? o->socket_group : "");
     e->set.tcp = o->tcp;
     e->set.tcp_port = o->tcp_port;
     e->set.check_in_s = o->check_in_s;
@@ -192,6 +208,7 @@ static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
     TG_TRY(set_worker(e, err));
     TG_TRY(set_native(e, err));
     TG_TRY(set_handover(e, err));
+    TG_TRY(set_group(e, err));
     return set_socket(e, err);
 }
 

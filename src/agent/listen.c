@@ -16,7 +16,7 @@
 
 #define BACKLOG 128
 
-static TG_RC find_group(const char *name, gid_t *gid, struct tg_err *err)
+TG_RC tg_group_find(const char *name, gid_t *gid, struct tg_err *err)
 {
     struct group g, *found = NULL;
     char buf[16384];
@@ -55,7 +55,7 @@ static TG_RC listen_unix(const char *path, const char *group, int type, int *fd,
     memcpy(a.sun_path, path, strlen(path) + 1);
     gid_t gid = (gid_t)-1;
     if (group && *group)
-        TG_TRY(find_group(group, &gid, err));
+        TG_TRY(tg_group_find(group, &gid, err));
     TG_TRY(clear_path(path, err));
     TG_AUTO(tg_fd_closep) int s = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0)

@@ -4,6 +4,7 @@
 #define TG_AGENT_LISTEN_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -11,6 +12,9 @@
  * left behind there is replaced; anything else at the path is TG_E_EXISTS. The caller holds the
  * state folder's lock, so no other agent of this folder listens there. */
 TG_RC tg_listen_unix(const char *path, const char *group, int *fd, struct tg_err *err);
+
+/* @retval TG_E_NOTFOUND no such group */
+TG_RC tg_group_find(const char *name, gid_t *gid, struct tg_err *err);
 
 /* The same for the native socket: SOCK_SEQPACKET (docs/spec/native-1.0.md). */
 TG_RC tg_listen_native(const char *path, const char *group, int *fd, struct tg_err *err);

@@ -1,8 +1,11 @@
 #include "agent/identity.h"
 
 #include "agent/device.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "crypto/x509.h"
+
+#define AGAIN "tensorguard-agent enroll --again, with a new token"
 
 static TG_RC key_path(const struct tg_state *s, char out[TG_STATE_PATH_MAX], struct tg_err *err)
 {
@@ -75,6 +78,23 @@ TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *
 int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned percent)
 {
     return not_before + (not_after - not_before) / 100 * (int64_t)percent;
+}
+
+enum tg_rc tg_identity_explain(const struct tg_state *s, int64_t now, bool refused,
+                               struct tg_err *err)
+{
+    int64_t from = 0, until = 0;
+    char text[TG_TIME_TEXT];
+    bool known = tg_identity_times(s, &from, &until, NULL) == TG_OK;
+    if (known && now >= until && tg_time_format(until, text) == TG_OK) {
+        err->rc = TG_E_EXPIRED;
+        tg_err_wrap(err, "this device's certificate expired at %s; enrol it again (" AGAIN ")",
+                    text);
+    } else if (refused) {
+        tg_err_wrap(err, "the platform does not take this device's certificate; if it is the right "
+                         "platform, enrol the device again (" AGAIN ")");
+    }
+    return err->rc;
 }
 
 TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,

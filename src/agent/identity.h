@@ -25,6 +25,10 @@ TG_RC tg_identity_times(const struct tg_state *s, int64_t *not_before, int64_t *
 #define TG_RENEW_PERCENT 50
 /* When `percent` (0..99) of its life have passed. Pure. */
 int64_t tg_identity_renew_at(int64_t not_before, int64_t not_after, unsigned percent);
+/* A call to the platform failed with err: if that is because of the certificate, say so and what to
+ * do. refused: the platform did not take it. Returns err's code, now TG_E_EXPIRED if it has. */
+enum tg_rc tg_identity_explain(const struct tg_state *s, int64_t now, bool refused,
+                               struct tg_err *err);
 /* Ask for a new certificate with the present one and store it. The key stays. */
 TG_RC tg_identity_renew(const struct tg_state *s, const struct tg_settings *set,
                         struct tg_device *d, int64_t now, struct tg_err *err);

@@ -327,6 +327,17 @@ static TG_RC run_renew(struct tg_jobs *j, struct tg_job *job, struct tg_err *err
     return TG_OK;
 }
 
+/* A handshake that the platform ends says little, and the line may break before it says even that:
+ * this device knows its own certificate. */
+static void explain(const struct tg_jobs *j, struct tg_job *job)
+{
+    bool handshake = job->rc == TG_E_AUTH || job->rc == TG_E_CLOSED;
+    job->err.rc = job->rc;
+    if (handshake && !job->local && j->device.http)
+        job->rc = tg_identity_explain(job->state, tg_clock_now(),
+                                      tg_http_client_refused(j->device.http), &job->err);
+}
+
 static void run_job(struct tg_jobs *j)
 {
     static enum tg_rc (*const table[])(struct tg_jobs *, struct tg_job *, struct tg_err *) = {
@@ -337,6 +348,7 @@ static void run_job(struct tg_jobs *j)
     job->err = (struct tg_err)TG_ERR_INIT;
     job->arrival = -1;
     job->rc = table[job->kind](j, job, &job->err);
+    explain(j, job);
 }
 
 static void *thread_main(void *arg)

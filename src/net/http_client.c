@@ -502,6 +502,11 @@ static bool refused_us(const char *detail)
             strstr(detail, "decrypt error") != NULL || strstr(detail, "unsupported") != NULL);
 }
 
+bool tg_http_client_refused(const struct tg_http_client *c)
+{
+    return refused_us(c->detail);
+}
+
 /* libcurl has one code for a handshake that was refused and one that was cut off by the other side
  * going away, which says nothing about who it was. */
 static bool cut_off(const char *detail)

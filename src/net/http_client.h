@@ -93,6 +93,10 @@ void tg_http_answer_done(struct tg_http_answer *a);
 TG_RC tg_http_client_do(struct tg_http_client *c, const struct tg_http_call *call,
                         struct tg_http_answer *answer, struct tg_err *err);
 
+/* Did the last call end because the server did not take our certificate? (An alert in TLS, which a
+ * connection that breaks first may keep from us.) */
+bool tg_http_client_refused(const struct tg_http_client *c);
+
 /* TG_OK for a 2xx or 304; else the code and text of its problem details (tg_http_problem_decode).
  */
 TG_RC tg_http_answer_check(const struct tg_http_answer *a, struct tg_err *err);

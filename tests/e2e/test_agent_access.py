@@ -1,11 +1,15 @@
-"""Who gets at a device's sockets."""
+"""Who gets at a device's sockets, and a device whose certificate the platform does not take."""
 import grp
 import json
 import os
+import sqlite3
 import stat
+import time
 
 import pytest
 
+import programs
+import tg
 import tg_agent
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to any group")
@@ -64,3 +68,67 @@ def test_a_group_that_went_away_is_named_at_the_start(world):
     done = a.once(ok=False)
     assert done.returncode == 3 and "group 'no-such-group': no such group on this machine" in done.stderr, done.stderr
     assert not a.socket.exists()
+
+
+# ---- the certificate ----
+
+def own_ca(folder):
+    """A CA of somebody else's that calls itself as the platform's does."""
+    ca, key = folder / "own-ca.crt", folder / "own-ca.key"
+    tg.run(programs.openssl(), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+           "-out", ca, "-subj", "/CN=TensorGuard device CA", "-config", "/dev/null")
+    return ca, key
+
+
+def swap_certificate(agent, folder, begin, end):
+    """Another key and certificate in the device's folder, for the days from begin to end, from now."""
+    at = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + days * 86400)) for days in (begin, end)]
+    (agent.state / "device.key").unlink()
+    request = folder / "own.csr"
+    request.write_text(tg.make_csr(agent.state / "device.key", agent.id))
+    (agent.state / "device.key").chmod(0o600)
+    ca, key = own_ca(folder)
+    tg.run(programs.openssl(), "x509", "-req", "-in", request, "-CA", ca, "-CAkey", key, "-out", agent.state / "device.crt",
+           "-not_before", at[0], "-not_after", at[1])
+
+
+def expire_on_the_platform(world):
+    db = sqlite3.connect(world.platform.dir / "platform.db")
+    with db:
+        db.execute("UPDATE certificates SET not_after = ?", (int(time.time()) - 1,))
+    db.close()
+
+
+AGAIN = "enroll --again, with a new token"
+
+
+@pytest.mark.parametrize("how,status,code,words", [
+    ("expired", 7, "EXPIRED", ["this device's certificate expired at 20", AGAIN]),
+    ("foreign", 5, "AUTH", ["the platform does not take this device's certificate", AGAIN]),
+    ("expired for the platform", 7, "EXPIRED", ["has expired: enrol again"]),
+])
+def test_a_certificate_the_platform_does_not_take(world, tmp_path, how, status, code, words):
+    a = world.agent().enrol()
+    _, one = world.ship(1)
+    a.start()
+    world.wait_update(one, a.id, "running")
+    a.stop()
+    if how == "expired for the platform":
+        expire_on_the_platform(world)
+    else:
+        swap_certificate(a, tmp_path, *((-30, -1) if how == "expired" else (-1, 30)))
+    done = a.once(ok=False)
+    assert done.returncode == status and all(w in done.stderr for w in words), done.stderr
+    seen = a.status()
+    assert (seen["platform_code"], seen["online"]) == (code, False) and all(w in seen["platform_reason"] for w in words), seen
+    told = tg.run(programs.path("tensorguard-agent"), "status", "--state-dir", a.state).stdout
+    assert "offline" in told and all(w in told for w in words), told
+    a.start()  # what it has serves on
+    a.wait_serving("1")
+    assert a.serves(1)
+    s = a.wait_status("why it is offline", lambda s: not s["online"] and s.get("platform_code") == code)
+    assert all(w in s["platform_reason"] for w in words), s
+    a.stop()
+    a.enrol("--again")  # what the text says to do
+    a.start()
+    a.wait_status("online again", lambda s: s["online"] and s["serving"]["state"] == "serving")

@@ -1,4 +1,5 @@
-/* The device's certificate: when it is renewed. */
+/* The device's certificate: when it is renewed, and what is said of it when the platform does not
+ * take it. */
 #include "../tg_cmocka.h"
 
 #include <string.h>
@@ -69,11 +70,47 @@ static void test_a_certificate_of_the_platform_is_renewed_at_half_its_life(void 
     tmp_state_done(&s);
 }
 
+/* What a call to the platform failed with, and what is made of it. */
+static void test_what_is_said_when_the_platform_does_not_take_it(void **state)
+{
+    static const struct {
+        enum tg_rc rc;
+        int64_t now;
+        bool refused;
+        enum tg_rc said;
+        const char *words;
+    } rows[] = {
+        {TG_E_CLOSED, NOW + 31 * DAY, false, TG_E_EXPIRED, "expired at 2026-"                       },
+        {TG_E_AUTH,   NOW + 30 * DAY, true,  TG_E_EXPIRED, "enroll --again"                         },
+        {TG_E_AUTH,   NOW + DAY,      true,  TG_E_AUTH,    "does not take this device's certificate"},
+        {TG_E_AUTH,   NOW + DAY,      true,  TG_E_AUTH,    "enroll --again"                         },
+    };
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_state s;
+
+    (void)state;
+    tmp_state(&s);
+    tg_err_set(&err, TG_E_CLOSED, "the line broke"); /* no certificate at all: nothing to add */
+    assert_int_equal(tg_identity_explain(&s, NOW, false, &err), TG_E_CLOSED);
+    store(&s, NOW);
+    for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
+        tg_err_set(&err, rows[i].rc, "the line broke");
+        assert_int_equal(tg_identity_explain(&s, rows[i].now, rows[i].refused, &err), rows[i].said);
+        assert_contains(err.msg, rows[i].words);
+        assert_contains(err.msg, "the line broke");
+    }
+    tg_err_set(&err, TG_E_CLOSED, "the line broke");
+    assert_int_equal(tg_identity_explain(&s, NOW + DAY, false, &err), TG_E_CLOSED);
+    assert_string_equal(err.msg, "the line broke");
+    tmp_state_done(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_when_it_is_renewed),
         cmocka_unit_test(test_a_certificate_of_the_platform_is_renewed_at_half_its_life),
+        cmocka_unit_test(test_what_is_said_when_the_platform_does_not_take_it),
     };
     return cmocka_run_group_tests_name("agent/identity", tests, NULL, NULL);
 }

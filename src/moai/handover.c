@@ -35,6 +35,7 @@ struct tg_handover {
     const struct tg_model *model;
     struct copy copies[TG_HANDOVER_COPIES_MAX];
     size_t n;
+    uint64_t handed, handed_bytes;
     unsigned allowance; /* hand-overs that may follow at once */
     uint64_t counted_ns;
 };
@@ -82,12 +83,14 @@ bool tg_handover_allows(const struct tg_handover *h, uid_t uid)
     return false;
 }
 
-void tg_handover_held(const struct tg_handover *h, uint64_t *n, uint64_t *bytes)
+struct tg_handover_facts tg_handover_facts(const struct tg_handover *h)
 {
-    *n = h->n;
-    *bytes = 0;
+    struct tg_handover_facts f = {
+        .handed = h->handed, .handed_bytes = h->handed_bytes, .held = h->n};
+
     for (size_t i = 0; i < h->n; i++)
-        *bytes += h->copies[i].size;
+        f.held_bytes += h->copies[i].size;
+    return f;
 }
 
 /* ---- making a copy ---- */
@@ -248,6 +251,8 @@ enum tg_rc tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_na
     TG_TRY(check_pace(h, err));
     note.size = c->size;
     TG_TRY(h->o.tell(h->o.arg, &note, err));
+    h->handed++;
+    h->handed_bytes += c->size;
     tg_log(TG_LOG_INFO, "moai.handover", "uid=%u bytes=%zu", (unsigned)uid, c->size);
     tg_native_begin(out, TG_NATIVE_TAKEN);
     out->taken.size = c->size;

@@ -43,8 +43,13 @@ TG_DEFINE_AUTO(struct tg_handover, tg_handover_freep, tg_handover_free);
 /* The model whose files are handed over; borrowed. NULL: none (any more). */
 void tg_handover_model(struct tg_handover *h, const struct tg_model *m);
 bool tg_handover_allows(const struct tg_handover *h, uid_t uid);
-/* Copies now: how many, and their bytes in all (for metrics, status and the scanner). */
-void tg_handover_held(const struct tg_handover *h, uint64_t *n, uint64_t *bytes);
+
+struct tg_handover_facts {
+    uint64_t handed, handed_bytes; /* hand-overs ever, a file as often as it was handed over */
+    uint64_t held, held_bytes;     /* copies now */
+};
+
+struct tg_handover_facts tg_handover_facts(const struct tg_handover *h);
 
 /* Answer a TAKE or a LIST. out: the message. *fd (of a TAKE): borrowed, valid until _free.
  * @retval TG_E_DENIED not this user   @retval TG_E_NOTFOUND no such file or tensor

@@ -16,6 +16,8 @@ struct tg_metrics {
     uint64_t count;            /* executions of the model, one a request */
     uint64_t request_ns;       /* of successful requests: from complete body to complete answer */
     uint64_t input_ns, infer_ns, output_ns;
+    uint64_t native_success, native_failure; /* calls through shared memory */
+    uint64_t handed, handed_bytes;           /* files and tensors handed over */
 };
 
 /* Gauges, and the labels of every line. */
@@ -23,6 +25,7 @@ struct tg_metrics_facts {
     const char *model, *version;
     bool ready, all_locked;
     uint64_t load_ns, connections;
+    uint64_t native_clients, held_bytes; /* held: copies of what was handed over, locked */
     struct tg_region_facts region;
 };
 

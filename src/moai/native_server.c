@@ -327,9 +327,10 @@ void tg_native_server_drain(struct tg_native_server *n, uint32_t grace_ms, void 
 
 struct tg_native_facts tg_native_server_facts(const struct tg_native_server *n)
 {
-    struct tg_native_facts f = {.clients = count(n, false, NULL), .rings = count(n, true, NULL)};
+    struct tg_native_facts f = {.clients = count(n, false, NULL),
+                                .rings = count(n, true, NULL),
+                                .handover = tg_handover_facts(n->handover)};
 
     tg_rings_counts(n->rings, &f.good, &f.bad);
-    tg_handover_held(n->handover, &f.copies, &f.copied_bytes);
     return f;
 }

@@ -46,7 +46,7 @@ void tg_native_server_drain(struct tg_native_server *n, uint32_t grace_ms, void 
 struct tg_native_facts {
     uint64_t good, bad; /* calls */
     uint64_t clients, rings;
-    uint64_t copies, copied_bytes; /* files and tensors handed over that are locked here */
+    struct tg_handover_facts handover;
 };
 
 struct tg_native_facts tg_native_server_facts(const struct tg_native_server *n);

@@ -70,11 +70,12 @@ static void answer(struct tg_ring *r, uint8_t *slot, enum tg_rc rc, const char *
     memcpy(slot + r->layout.answer, &a,
            rc == TG_OK ? offsetof(struct tg_native_answer, reason) : sizeof(a));
     r->completed++;
+    /* before the client hears of it: who looks at the counters then finds its call there */
+    (void)atomic_fetch_add_explicit(rc == TG_OK ? &r->pool->good : &r->pool->bad, 1,
+                                    memory_order_relaxed);
     atomic_store(&r->shared->completed, r->completed);
     if (atomic_load(&r->shared->client_waits) != 0)
         tg_bell_ring(&r->shared->client_bell);
-    (void)atomic_fetch_add_explicit(rc == TG_OK ? &r->pool->good : &r->pool->bad, 1,
-                                    memory_order_relaxed);
 }
 
 static void serve_one(struct tg_ring *r)

@@ -184,6 +184,8 @@ static enum tg_rc get_model(struct exchange *x, struct tg_buf *out, struct tg_er
 static enum tg_rc get_metrics(struct exchange *x, struct tg_buf *out, struct tg_err *err)
 {
     const struct tg_model *m = x->s->model;
+    struct tg_native_facts native = {.good = 0};
+    struct tg_metrics counts = x->s->metrics;
     struct tg_metrics_facts facts = {
         .model = m->name,
         .version = m->version,
@@ -195,7 +197,15 @@ static enum tg_rc get_metrics(struct exchange *x, struct tg_buf *out, struct tg_
 
     (void)err;
     tg_region_facts_get(&facts.region);
-    return tg_metrics_write(&x->s->metrics, &facts, out);
+    if (x->s->native != NULL)
+        native = tg_native_server_facts(x->s->native);
+    facts.native_clients = native.clients;
+    facts.held_bytes = native.handover.held_bytes;
+    counts.native_success = native.good;
+    counts.native_failure = native.bad;
+    counts.handed = native.handover.handed;
+    counts.handed_bytes = native.handover.handed_bytes;
+    return tg_metrics_write(&counts, &facts, out);
 }
 
 static enum tg_rc post_infer(struct exchange *x, struct tg_buf *out, struct tg_err *err)

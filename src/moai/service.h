@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "moai/load.h"
 #include "moai/metrics.h"
+#include "moai/native_server.h"
 #include "net/http_server.h"
 
 #define TG_TOKEN_HASH_LEN 32
@@ -24,6 +25,7 @@ struct tg_service_listener {
 struct tg_service {
     const struct tg_model *model; /* NULL while loading: everything but "live" says so */
     struct tg_http_server *server;
+    const struct tg_native_server *native; /* NULL: there is none */
     bool draining;
     bool all_locked; /* all memory of the process, not only the package's plaintext */
     uint8_t token_sha256[TG_TOKEN_HASH_LEN];

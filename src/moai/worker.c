@@ -324,7 +324,10 @@ static enum tg_rc make_native(struct worker *w, struct tg_err *err)
     };
 
     memcpy(opts.handover.users, w->o->takers, sizeof(opts.handover.users));
-    return w->o->native < 0 ? TG_OK : tg_native_server_new(&opts, &w->native, err);
+    if (w->o->native >= 0)
+        TG_TRY(tg_native_server_new(&opts, &w->native, err));
+    w->service.native = w->native;
+    return TG_OK;
 }
 
 /* Libraries read configuration, time zone and randomness sources on first use: let that be now. */

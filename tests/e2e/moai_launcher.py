@@ -209,6 +209,11 @@ class Worker:
             c.close()
         return answer
 
+    def metrics(self):
+        """What /metrics counts, by name."""
+        text = self.ask("GET", "/metrics")[2].decode()
+        return {line.split("{")[0]: int(line.split()[-1]) for line in text.splitlines() if not line.startswith("#")}
+
     def infer(self, body, headers=None, model=MODEL, connection=None):
         if isinstance(body, dict):
             body = json.dumps(body)

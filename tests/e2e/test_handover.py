@@ -140,6 +140,21 @@ def copies(worker):
     return flags
 
 
+def test_metrics_count_hand_overs(worker, model):
+    size = len(FILES["saved_model.pb"])
+    before = worker.metrics()
+    for _ in range(2):
+        os.close(model.open_file("saved_model.pb"))
+        worker.receive()
+    after = worker.metrics()
+    assert after["tensorguard_handover_count"] == before["tensorguard_handover_count"] + 2
+    assert after["tensorguard_handover_bytes"] == before["tensorguard_handover_bytes"] + 2 * size
+    assert size <= after["tensorguard_handover_held_bytes"] <= before["tensorguard_handover_held_bytes"] + size  # one copy
+    with pytest.raises(tg.Failed):
+        model.open_file("nothing")
+    assert worker.metrics()["tensorguard_handover_count"] == after["tensorguard_handover_count"]
+
+
 def test_tensors_come_alone(worker, model):
     for name, (dtype, shape, data) in WEIGHTS.items():
         fd, got, dims = model.open_tensor("weights.safetensors", name)

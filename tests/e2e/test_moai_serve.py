@@ -123,19 +123,16 @@ def test_health_and_metadata(worker):
 
 
 def test_metrics_count(worker, images):
-    def metrics():
-        text = worker.ask("GET", "/metrics")[2].decode()
-        return {line.split("{")[0]: int(line.split()[-1]) for line in text.splitlines() if not line.startswith("#")}
-
     shape, x, _ = images
-    before = metrics()
+    before = worker.metrics()
     worker.infer(json_request(shape, x[:1]))
     worker.infer("{}")
-    after = metrics()
+    after = worker.metrics()
     assert after["tensorguard_inference_request_success"] == before["tensorguard_inference_request_success"] + 1
     assert after["tensorguard_inference_request_failure"] == before["tensorguard_inference_request_failure"] + 1
     assert after["tensorguard_inference_request_duration_us"] > before["tensorguard_inference_request_duration_us"]
     assert after["tensorguard_memory_used_bytes"] > 50000 and after["tensorguard_model_ready"] == 1
+    assert after["tensorguard_native_call_success"] == after["tensorguard_handover_count"] == 0  # it has no native socket
     locked = programs.protection() == "locked"
     assert after["tensorguard_memory_protection"] == locked
     assert (after["tensorguard_locked_bytes"] > 50000) == locked

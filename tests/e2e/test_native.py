@@ -116,6 +116,22 @@ def test_calls_go_in_the_order_they_were_begun(worker, native, images):
     m.close()
 
 
+def test_metrics_count_calls_and_programs(worker, native, images):
+    before = worker.metrics()
+    m = tg.Model(native.path)
+    for k in (1, 1, 4):
+        assert right(m, images, k)
+    b = tg.Bare(native.path)  # the library would not let a wrong shape through
+    kind, body, fds = b.ring(1, [4096, 4096])
+    assert kind == tg.RING_MADE and Ring(fds[0], body).call(4, [1, 2, 8, 8])[0] != 0
+    after = worker.metrics()
+    grown = {name: after[f"tensorguard_native_{name}"] - before[f"tensorguard_native_{name}"] for name in ("call_success", "call_failure")}
+    assert grown == {"call_success": 3, "call_failure": 1}
+    assert after["tensorguard_native_clients"] >= 2
+    b.close()
+    m.close()
+
+
 def test_spinning_on_both_sides(folder, images, tmp_path):
     native = Native(tmp_path)
     w = Worker(folder, folder / "net1.tgsp", native=native, native_spin_us=200, threads=1).serve()

@@ -68,14 +68,32 @@ static void only_infer_takes_a_body(void **state)
     assert_true(tg_service_limit(NULL, TG_HTTP_POST, "/metrics", NULL) == 0);
 }
 
+#define LABELS "{model=\"a\\\"b\\\\c\\nd\",version=\"1\"} "
+
 static void metrics_are_prometheus_text(void **state)
 {
+    static const char *const native[] = {
+        "# TYPE tensorguard_native_call_success counter\n"
+        "tensorguard_native_call_success" LABELS "71\n",
+        "tensorguard_native_call_failure" LABELS "72\n",
+        "# TYPE tensorguard_handover_count counter\ntensorguard_handover_count" LABELS "73\n",
+        "tensorguard_handover_bytes" LABELS "74\n",
+        "# TYPE tensorguard_native_clients gauge\ntensorguard_native_clients" LABELS "75\n",
+        "tensorguard_handover_held_bytes" LABELS "76\n",
+    };
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(65536);
-    const struct tg_metrics m = {.success = 3, .infer_ns = 4500};
+    const struct tg_metrics m = {.success = 3,
+                                 .infer_ns = 4500,
+                                 .native_success = 71,
+                                 .native_failure = 72,
+                                 .handed = 73,
+                                 .handed_bytes = 74};
     const struct tg_metrics_facts f = {
         .model = "a\"b\\c\nd",
         .version = "1",
         .ready = true,
+        .native_clients = 75,
+        .held_bytes = 76,
         .region = {.level = TG_LEVEL_LOCKED, .committed = 4096, .used = 100}
     };
 
@@ -87,6 +105,8 @@ static void metrics_are_prometheus_text(void **state)
                     "version=\"1\"} 3\n");
     assert_contains(tg_buf_cstr(&b), "tensorguard_inference_compute_infer_duration_us{model=");
     assert_contains(tg_buf_cstr(&b), "version=\"1\"} 4\n");
+    for (size_t i = 0; i < TG_ARRAY_LEN(native); i++)
+        assert_contains(tg_buf_cstr(&b), native[i]);
     assert_contains(tg_buf_cstr(&b), "# TYPE tensorguard_locked_bytes gauge\n");
     assert_contains(tg_buf_cstr(&b), "version=\"1\"} 4096\n");
     assert_contains(tg_buf_cstr(&b),

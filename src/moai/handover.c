@@ -15,8 +15,7 @@
 #include "tensor/weights.h"
 
 /* Each is told to the agent, which takes a worker that says too much for one that was taken over:
- * so many at once, then one in so long. */
-#define BURST 16u
+ * so many at once (TG_HANDOVER_BURST), then one in so long. */
 #define EACH_NS UINT64_C(1000000000)
 
 /* One copy outside the region: locked as long as it is here. */
@@ -48,7 +47,7 @@ enum tg_rc tg_handover_new(const struct tg_handover_opts *opts, struct tg_handov
     if (h == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     h->o = *opts;
-    h->allowance = BURST;
+    h->allowance = TG_HANDOVER_BURST;
     h->counted_ns = tg_clock_mono_ns();
     *out = h;
     return TG_OK;
@@ -91,6 +90,15 @@ struct tg_handover_facts tg_handover_facts(const struct tg_handover *h)
     for (size_t i = 0; i < h->n; i++)
         f.held_bytes += h->copies[i].size;
     return f;
+}
+
+bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_copy *out)
+{
+    if (i >= h->n)
+        return false;
+    *out = (struct tg_handover_copy){h->copies[i].path, h->copies[i].tensor, h->copies[i].map,
+                                     h->copies[i].size};
+    return true;
 }
 
 /* ---- making a copy ---- */
@@ -226,8 +234,8 @@ static enum tg_rc check_pace(struct tg_handover *h, struct tg_err *err)
 {
     uint64_t now = tg_clock_mono_ns(), more = (now - h->counted_ns) / EACH_NS;
 
-    if (more >= BURST - h->allowance) {
-        h->allowance = BURST;
+    if (more >= TG_HANDOVER_BURST - h->allowance) {
+        h->allowance = TG_HANDOVER_BURST;
         h->counted_ns = now;
     } else {
         h->allowance += (unsigned)more;

@@ -14,6 +14,7 @@
 #include "native/protocol.h"
 
 #define TG_HANDOVER_USERS_MAX 16
+#define TG_HANDOVER_BURST 16       /* hand-overs at once, then one a second */
 #define TG_HANDOVER_COPIES_MAX 256 /* different files and tensors at a time */
 
 /* What the agent is told. */
@@ -50,6 +51,16 @@ struct tg_handover_facts {
 };
 
 struct tg_handover_facts tg_handover_facts(const struct tg_handover *h);
+
+/* One copy: what of, and where it lies in this process, outside the protected region. */
+struct tg_handover_copy {
+    const char *file, *tensor; /* tensor "": the whole file */
+    const void *map;           /* NULL: empty */
+    size_t size;
+};
+
+/* Copy i, in the order in which they were made. Borrowed until _free. false: there are no more. */
+bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_copy *out);
 
 /* Answer a TAKE or a LIST. out: the message. *fd (of a TAKE): borrowed, valid until _free.
  * @retval TG_E_DENIED not this user   @retval TG_E_NOTFOUND no such file or tensor

@@ -83,6 +83,7 @@ static const struct tg_cmd worker_cmd = {
 struct memory_args {
     bool verify, json;
     const char *package, *next, *trust, *key, *fleet, *device_id, *protection;
+    struct tg_opt_list handover;
     uint64_t threads;
 };
 
@@ -98,6 +99,8 @@ static const struct tg_opt memory_opts[] = {
     MEMORY(TG_OPT_STR, "next", next, false, "F", "a later version to swap to (default: the same)"),
     MEMORY(TG_OPT_STR, "trust", trust, true, "F", "the .tgtrust"),
     MEMORY(TG_OPT_STR, "key", key, true, "F", "a kem.priv that the packages have a block for"),
+    MEMORY(TG_OPT_LIST, "handover", handover, false, "FILE",
+           "a file of the package to hand over, and list with its size (repeatable)"),
     MEMORY(TG_OPT_STR, "fleet", fleet, false, "NAME", "as on the worker's command line"),
     MEMORY(TG_OPT_STR, "device-id", device_id, false, "ID", "as on the worker's command line"),
     MEMORY(TG_OPT_STR, TG_PROTECT_OPTION, protection, false, "LEVEL",
@@ -276,6 +279,8 @@ static enum tg_rc memory_run(const struct memory_args *a, struct tg_err *err)
         .fleet = a->fleet != NULL ? a->fleet : "",
         .device_id = a->device_id != NULL ? a->device_id : "",
         .protection = TG_LEVEL_LOCKED,
+        .handover = a->handover.v,
+        .n_handover = a->handover.n,
         .threads = (unsigned)a->threads,
         .json = a->json,
     };
@@ -284,6 +289,8 @@ static enum tg_rc memory_run(const struct memory_args *a, struct tg_err *err)
         return TG_FAIL(err, TG_E_USAGE, "--" TG_PROTECT_OPTION ": secret, locked or any");
     if (a->threads > 1024)
         return TG_FAIL(err, TG_E_USAGE, "--threads: at most 1024");
+    if (a->handover.n > TG_HANDOVER_BURST)
+        return TG_FAIL(err, TG_E_USAGE, "--handover: at most %d", TG_HANDOVER_BURST);
     return tg_verify_memory(&o, err);
 }
 

@@ -42,7 +42,7 @@ struct tg_scan {
     uint32_t words[TG_SCAN_CLUSTERS_MAX][TG_SCAN_WORDS]; /* masked */
     struct slot slots[SLOTS];
     uint64_t filter[(1u << FILTER_BITS) / 64];
-    struct side sides[2]; /* outside, inside */
+    struct side sides[TG_SCAN_SIDES];
     struct bits page[TG_SCAN_CLUSTERS_MAX];
     uint16_t touched[TG_SCAN_CLUSTERS_MAX];
     size_t n_touched;
@@ -255,9 +255,9 @@ static bool end_page(struct tg_scan *s, struct side *side)
 }
 
 /* A word may begin in one page and end in the next: it counts in the first. */
-void tg_scan_range(struct tg_scan *s, const void *p, size_t n, bool inside)
+void tg_scan_range(struct tg_scan *s, const void *p, size_t n, enum tg_scan_side whose)
 {
-    struct side *side = &s->sides[inside ? 1 : 0];
+    struct side *side = &s->sides[whose];
     struct tg_bytes all = tg_bytes_make(p, n);
 
     for (size_t from = 0; from + 4 <= n; from += PAGE) {
@@ -282,9 +282,9 @@ void tg_scan_begin(struct tg_scan *s)
     memset(s->sides, 0, sizeof(s->sides));
 }
 
-void tg_scan_result(struct tg_scan *s, bool inside, struct tg_scan_found *out)
+void tg_scan_result(struct tg_scan *s, enum tg_scan_side whose, struct tg_scan_found *out)
 {
-    struct side *side = &s->sides[inside ? 1 : 0];
+    struct side *side = &s->sides[whose];
 
     side->sum.clusters = 0;
     for (size_t c = 0; c < s->n; c++)
@@ -339,16 +339,31 @@ static bool is_kernels(struct tg_bytes name)
     return name.n >= 2 && name.p[0] == '[' && name.p[1] == 'v';
 }
 
-static void scan_mapping(struct tg_scan *s, const struct mapping *m, bool tell)
+/* A copy is a mapping by itself. */
+static enum tg_scan_side side_of(const struct tg_scan_process_opts *o, const void *p)
+{
+    struct tg_handover_copy copy;
+
+    if (tg_region_has(p))
+        return TG_SCAN_INSIDE;
+    for (size_t i = 0; o->handover != NULL && tg_handover_copy(o->handover, i, &copy); i++)
+        if (copy.map == p)
+            return TG_SCAN_HANDED;
+    return TG_SCAN_OUTSIDE;
+}
+
+static void scan_mapping(struct tg_scan *s, const struct mapping *m,
+                         const struct tg_scan_process_opts *o)
 {
     const void *p;
-    uint64_t before = s->sides[0].sum.pages;
+    const struct tg_scan_found *outside = &s->sides[TG_SCAN_OUTSIDE].sum;
+    uint64_t before = outside->pages;
 
     memcpy(&p, &m->from, sizeof(p));
-    tg_scan_range(s, p, m->to - m->from, tg_region_has(p));
-    if (tell && s->sides[0].sum.pages > before)
+    tg_scan_range(s, p, m->to - m->from, side_of(o, p));
+    if (o->tell && outside->pages > before)
         tg_log(TG_LOG_WARN, "moai.scan", "mapping=%.*s pages=%" PRIu64, (int)m->name.n,
-               (const char *)m->name.p, s->sides[0].sum.pages - before);
+               (const char *)m->name.p, outside->pages - before);
 }
 
 /* All of it before anything is searched: searching changes nothing, reading the list might. */
@@ -371,12 +386,13 @@ static enum tg_rc read_maps(int fd, struct tg_buf *text, struct tg_err *err)
     }
 }
 
-enum tg_rc tg_scan_process(struct tg_scan *s, int maps_fd, bool tell, struct tg_err *err)
+enum tg_rc tg_scan_process(struct tg_scan *s, const struct tg_scan_process_opts *o,
+                           struct tg_err *err)
 {
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(MAPS_MAX);
     struct tg_bytes all;
 
-    TG_TRY(read_maps(maps_fd, &text, err));
+    TG_TRY(read_maps(o->maps, &text, err));
     all = tg_buf_view(&text);
     while (all.n > 0) {
         const uint8_t *end = memchr(all.p, '\n', all.n);
@@ -384,7 +400,7 @@ enum tg_rc tg_scan_process(struct tg_scan *s, int maps_fd, bool tell, struct tg_
         struct mapping m;
 
         if (parse(tg_bytes_sub(all, 0, n), &m) && m.readable && !is_kernels(m.name))
-            scan_mapping(s, &m, tell);
+            scan_mapping(s, &m, o);
         all = tg_bytes_sub(all, n + 1, all.n);
     }
     return TG_OK;

@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "moai/handover.h"
 
 #define TG_SCAN_WORDS 96
 #define TG_SCAN_CLUSTERS_MAX 2048
@@ -41,16 +42,29 @@ struct tg_scan_found {
     uint64_t words;
 };
 
+/* Whose a place in memory is. */
+enum tg_scan_side {
+    TG_SCAN_OUTSIDE,
+    TG_SCAN_INSIDE, /* the protected region */
+    TG_SCAN_HANDED, /* copies of what was handed over: outside, and meant to be */
+    TG_SCAN_SIDES
+};
+
 /* Forget what was found. */
 void tg_scan_begin(struct tg_scan *s);
 /* Search [p, p + n): memory that can be read. */
-void tg_scan_range(struct tg_scan *s, const void *p, size_t n, bool inside);
-/* What was found since tg_scan_begin, inside the protected region or outside. */
-void tg_scan_result(struct tg_scan *s, bool inside, struct tg_scan_found *out);
+void tg_scan_range(struct tg_scan *s, const void *p, size_t n, enum tg_scan_side side);
+/* What was found since tg_scan_begin. */
+void tg_scan_result(struct tg_scan *s, enum tg_scan_side side, struct tg_scan_found *out);
 
-/* Every readable mapping of this process, through an open descriptor of /proc/self/maps. With
- * `tell`, those outside the region where something is found are named in log lines (moai.scan
- * mapping=). @retval TG_E_IO */
-TG_RC tg_scan_process(struct tg_scan *s, int maps_fd, bool tell, struct tg_err *err);
+struct tg_scan_process_opts {
+    int maps;  /* open descriptor of /proc/self/maps */
+    bool tell; /* name mappings outside where something is found, in log lines (moai.scan mapping=)
+                */
+    const struct tg_handover *handover; /* whose copies are TG_SCAN_HANDED; NULL: nobody's */
+};
+
+/* Every readable mapping of this process. @retval TG_E_IO */
+TG_RC tg_scan_process(struct tg_scan *s, const struct tg_scan_process_opts *o, struct tg_err *err);
 
 #endif

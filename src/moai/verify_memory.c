@@ -15,8 +15,10 @@
 #include "base/mem.h"
 #include "base/secret.h"
 #include "base/thread.h"
+#include "codec/json.h"
 #include "crypto/keyfile.h"
 #include "moai/bake.h"
+#include "moai/handover.h"
 #include "moai/load.h"
 #include "moai/protect.h"
 #include "moai/sandbox.h"
@@ -34,9 +36,10 @@ struct inputs {
 
 enum input { PLANT, LOAD, LOAD_NEXT, INPUTS };
 
-enum stage { BEFORE, CONTROL, LOADED, RUNNING, SWAPPED, UNLOADED, STAGES };
+enum stage { BEFORE, CONTROL, LOADED, RUNNING, HANDED, SWAPPED, UNLOADED, STAGES };
 
-/* What must be so inside the region: for weights outside, only the control is to be found. */
+/* What must be so inside the region. Of weights outside only the control is to be found, and what
+ * was handed over where it was put. */
 enum inside { NOTHING, SOMETHING, WHATEVER };
 
 static const struct {
@@ -48,6 +51,7 @@ static const struct {
     [CONTROL] = {"control: one piece planted", NOTHING,   true },
     [LOADED] = {"loaded",                     SOMETHING, false},
     [RUNNING] = {"during inference",           SOMETHING, false},
+    [HANDED] = {"handed over",                SOMETHING, false},
     [SWAPPED] = {"after the swap to the next", WHATEVER,  false},
     [UNLOADED] = {"after unloading",            NOTHING,   false},
 };
@@ -61,6 +65,9 @@ struct verify {
     struct tg_ort *ort;
     struct tg_scan *scan;
     struct tg_model *model;
+    struct tg_handover *handover;
+    uid_t uid;        /* who takes: we do */
+    char *weights;    /* the file that is searched for */
     uint8_t *control; /* a page outside the region */
     bool wrong;       /* something was found where it must not be */
     bool first;       /* no stage was printed yet */
@@ -108,8 +115,20 @@ static enum tg_rc open_all(struct verify *v, struct tg_err *err)
     return open_one("/proc/self/maps", &v->maps, err);
 }
 
+/* There is no agent. */
+static enum tg_rc tell_nobody(void *arg, const struct tg_handover_note *note, struct tg_err *err)
+{
+    (void)arg;
+    (void)note;
+    (void)err;
+    return TG_OK;
+}
+
 static enum tg_rc prepare(struct verify *v, struct tg_err *err)
 {
+    const struct tg_handover_opts take = {.users = {v->uid}, .n_users = 1, .tell = tell_nobody};
+
+    TG_TRY(tg_handover_new(&take, &v->handover, err));
     TG_TRY(tg_worker_warm_up(err));
     TG_TRY(tg_ort_new(v->threads, &v->ort, err));
     for (size_t i = LOAD; i < INPUTS && tg_sandbox_landlock_version() > 0; i++)
@@ -180,6 +199,9 @@ static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err
     TG_TRY(tg_tgsp_unwrap(p, sk, err));
     TG_TRY(decrypt(p, v, &plain, err));
     weights = largest(tg_tgsp_manifest_get(p));
+    v->weights = tg_strdup(weights->path);
+    if (v->weights == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     return tg_scan_plant(v->scan,
                          tg_bytes_sub(tg_bytes_make(tg_secret_data(plain), tg_secret_size(plain)),
                                       (size_t)weights->offset, (size_t)weights->size),
@@ -188,54 +210,124 @@ static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err
 
 /* ---- stages ---- */
 
-static bool as_it_must_be(enum stage stage, const struct tg_scan_found *inside,
-                          const struct tg_scan_found *outside)
+struct findings {
+    struct tg_scan_found v[TG_SCAN_SIDES];
+};
+
+static bool any(const struct tg_scan_found *f)
 {
-    bool found = inside->pages > 0 || inside->clusters > 0;
+    return f->pages > 0 || f->clusters > 0;
+}
+
+/* Are the weights that are searched for among what is handed over? */
+static bool weights_handed(const struct verify *v)
+{
+    struct tg_handover_copy c;
+
+    for (size_t i = 0; v->handover != NULL && tg_handover_copy(v->handover, i, &c); i++)
+        if (strcmp(c.file, v->weights) == 0)
+            return true;
+    return false;
+}
+
+static bool as_it_must_be(const struct verify *v, enum stage stage, const struct findings *f)
+{
+    const struct tg_scan_found *out = &f->v[TG_SCAN_OUTSIDE];
+    bool found = any(&f->v[TG_SCAN_INSIDE]);
 
     /* two versions may have weights in common */
     if (stages[stage].inside != WHATEVER && found != (stages[stage].inside == SOMETHING))
         return false;
-    if (stages[stage].control)
-        return outside->pages == 1 && outside->clusters == 1;
-    return outside->pages == 0 && outside->clusters == 0;
+    /* where they are meant to be outside, all of them must be found */
+    if (weights_handed(v) ? f->v[TG_SCAN_HANDED].clusters != tg_scan_clusters(v->scan)
+                          : stage != HANDED && any(&f->v[TG_SCAN_HANDED]))
+        return false;
+    return stages[stage].control ? out->pages == 1 && out->clusters == 1 : !any(out);
 }
 
-static void show(struct verify *v, enum stage stage, const struct tg_scan_found *in,
-                 const struct tg_scan_found *out, bool good)
+static void show_json(const struct verify *v, enum stage stage, const struct findings *f, bool good)
 {
+    const struct tg_scan_found *in = &f->v[TG_SCAN_INSIDE], *out = &f->v[TG_SCAN_OUTSIDE];
+    const struct tg_scan_found *handed = &f->v[TG_SCAN_HANDED];
     double copies = (double)in->words / (double)(tg_scan_clusters(v->scan) * TG_SCAN_WORDS);
 
+    (void)printf("%s{\"stage\":\"%s\",\"ok\":%s,\"level\":\"%s\",\"clusters\":%zu,"
+                 "\"inside\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"clusters\":%" PRIu64
+                 ",\"copies\":%.2f},\"outside\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
+                 ",\"clusters\":%" PRIu64 "}",
+                 v->first ? "" : ",", stages[stage].name, good ? "true" : "false",
+                 tg_level_name(tg_region_level()), tg_scan_clusters(v->scan), in->searched,
+                 in->pages, in->clusters, copies, out->searched, out->pages, out->clusters);
+    if (stage == HANDED)
+        (void)printf(",\"handed\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
+                     ",\"clusters\":%" PRIu64 "},\"handovers\":[",
+                     handed->searched, handed->pages, handed->clusters);
+}
+
+static void show_text(const struct verify *v, enum stage stage, const struct findings *f, bool good)
+{
+    const struct tg_scan_found *in = &f->v[TG_SCAN_INSIDE], *out = &f->v[TG_SCAN_OUTSIDE];
+    double copies = (double)in->words / (double)(tg_scan_clusters(v->scan) * TG_SCAN_WORDS);
+
+    (void)printf("%-28s outside: %" PRIu64 " found in %" PRIu64 " MiB   inside: %" PRIu64
+                 " of %zu places in %" PRIu64 " MiB (%.2f copies)   %s\n",
+                 stages[stage].name, out->clusters > out->pages ? out->clusters : out->pages,
+                 out->searched >> 20, in->clusters, tg_scan_clusters(v->scan), in->searched >> 20,
+                 copies, good ? "ok" : "WRONG");
+}
+
+#define WHERE "memfd:tensorguard-handover" /* what /proc/PID/maps calls it */
+
+/* What is handed over, with its size, and how much of the weights it is. */
+static enum tg_rc show_copy(const struct verify *v, size_t i, const struct tg_handover_copy *c,
+                            const struct tg_scan_found *f)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf name = TG_BUF_INIT(8 * TG_NATIVE_PATH_TEXT);
+
+    TG_TRY(v->o->json ? tg_json_quote(&name, tg_bytes_str(c->file)) : tg_buf_str(&name, c->file));
     if (v->o->json)
-        (void)printf("%s{\"stage\":\"%s\",\"ok\":%s,\"level\":\"%s\",\"clusters\":%zu,"
-                     "\"inside\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
-                     ",\"clusters\":%" PRIu64 ",\"copies\":%.2f},"
-                     "\"outside\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
-                     ",\"clusters\":%" PRIu64 "}}",
-                     v->first ? "" : ",", stages[stage].name, good ? "true" : "false",
-                     tg_level_name(tg_region_level()), tg_scan_clusters(v->scan), in->searched,
-                     in->pages, in->clusters, copies, out->searched, out->pages, out->clusters);
+        (void)printf("%s{\"file\":%s,\"bytes\":%zu,\"where\":\"" WHERE "\",\"pages\":%" PRIu64
+                     ",\"clusters\":%" PRIu64 "}",
+                     i > 0 ? "," : "", tg_buf_cstr(&name), c->size, f->pages, f->clusters);
     else
-        (void)printf("%-28s outside: %" PRIu64 " found in %" PRIu64 " MiB   inside: %" PRIu64
-                     " of %zu places in %" PRIu64 " MiB (%.2f copies)   %s\n",
-                     stages[stage].name, out->clusters > out->pages ? out->clusters : out->pages,
-                     out->searched >> 20, in->clusters, tg_scan_clusters(v->scan),
-                     in->searched >> 20, copies, good ? "ok" : "WRONG");
-    v->first = false;
+        (void)printf("    %s: %zu bytes in " WHERE ", %" PRIu64 " of %zu places\n",
+                     tg_buf_cstr(&name), c->size, f->clusters, tg_scan_clusters(v->scan));
+    return TG_OK;
+}
+
+static enum tg_rc show_copies(struct verify *v)
+{
+    struct tg_handover_copy c;
+    struct tg_scan_found f;
+
+    for (size_t i = 0; tg_handover_copy(v->handover, i, &c); i++) {
+        tg_scan_begin(v->scan);
+        tg_scan_range(v->scan, c.map, c.size, TG_SCAN_HANDED);
+        tg_scan_result(v->scan, TG_SCAN_HANDED, &f);
+        TG_TRY(show_copy(v, i, &c, &f));
+    }
+    (void)printf("%s", v->o->json ? "]" : "");
+    return TG_OK;
 }
 
 static enum tg_rc search(struct verify *v, enum stage stage, struct tg_err *err)
 {
-    struct tg_scan_found in, out;
+    const struct tg_scan_process_opts opts = {
+        .maps = v->maps, .tell = !stages[stage].control, .handover = v->handover};
+    struct findings f;
     bool good;
 
     tg_scan_begin(v->scan);
-    TG_TRY(tg_scan_process(v->scan, v->maps, !stages[stage].control, err));
-    tg_scan_result(v->scan, true, &in);
-    tg_scan_result(v->scan, false, &out);
-    good = as_it_must_be(stage, &in, &out);
+    TG_TRY(tg_scan_process(v->scan, &opts, err));
+    for (size_t i = 0; i < TG_SCAN_SIDES; i++)
+        tg_scan_result(v->scan, (enum tg_scan_side)i, &f.v[i]);
+    good = as_it_must_be(v, stage, &f);
     v->wrong = v->wrong || !good;
-    show(v, stage, &in, &out, good);
+    (v->o->json ? show_json : show_text)(v, stage, &f, good);
+    v->first = false;
+    if (stage == HANDED && show_copies(v) != TG_OK)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    (void)printf("%s", v->o->json ? "}" : "");
     return TG_OK;
 }
 
@@ -267,6 +359,7 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
         .now = tg_clock_now(),
         .threads = v->threads,
         .ort = v->ort,
+        .keep_files = v->o->n_handover > 0,
         .bake_in = -1,
         .bake_out = -1,
         .pipe = &v->pipe[which],
@@ -336,6 +429,8 @@ static enum tg_rc search_while_running(struct verify *v, struct tg_err *err)
     struct tg_thread *t = NULL;
     enum tg_rc rc;
 
+    if (v->model->session == NULL)
+        return TG_OK; /* held, to be handed over: not run */
     TG_TRY(tg_thread_start(run_on, &r, TG_THREAD_STACK_LARGE, &t, err));
     while (atomic_load(&r.runs) == 0)
         (void)usleep(1000);
@@ -347,6 +442,29 @@ static enum tg_rc search_while_running(struct verify *v, struct tg_err *err)
     return rc;
 }
 
+/* ---- hand-over ---- */
+
+static enum tg_rc hand_over(struct verify *v, struct tg_err *err)
+{
+    TG_AUTO(tg_freep) union tg_native_msg *out = tg_calloc(1, sizeof(*out));
+    int fd = -1;
+
+    if (out == NULL)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
+    tg_handover_model(v->handover, v->model);
+    for (size_t i = 0; i < v->o->n_handover; i++) {
+        struct tg_native_take take = {.tensor = ""};
+        enum tg_rc rc;
+
+        tg_native_text(take.path, sizeof(take.path), v->o->handover[i]);
+        rc = tg_handover_take(v->handover, v->uid, &take, out, &fd, err);
+        if (rc != TG_OK)
+            tg_err_wrap(err, "--handover");
+        TG_TRY(rc);
+    }
+    return search(v, HANDED, err);
+}
+
 /* ---- all of it ---- */
 
 static enum tg_rc swap(struct verify *v, struct tg_err *err)
@@ -354,6 +472,8 @@ static enum tg_rc swap(struct verify *v, struct tg_err *err)
     struct tg_model *next = NULL;
 
     TG_TRY(load(v, LOAD_NEXT, &next, err));
+    tg_handover_free(v->handover); /* as the worker of the version before ends */
+    v->handover = NULL;
     tg_model_free(v->model);
     v->model = next;
     return search(v, SWAPPED, err);
@@ -368,6 +488,8 @@ static enum tg_rc life(struct verify *v, struct tg_err *err)
     TG_TRY(load(v, LOAD, &v->model, err));
     TG_TRY(search(v, LOADED, err));
     TG_TRY(search_while_running(v, err));
+    if (v->o->n_handover > 0)
+        TG_TRY(hand_over(v, err));
     return swap(v, err);
 }
 
@@ -425,6 +547,7 @@ enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_
         v.in[i] = (struct inputs){-1, -1, -1, -1};
         v.pipe[i] = none;
     }
+    v.uid = geteuid();
     v.threads = opts->threads != 0 ? opts->threads : tg_thread_cpus();
     rc = open_all(&v, err);
     if (rc == TG_OK)
@@ -435,6 +558,8 @@ enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_
         rc = run_threads(&v, err);
     (void)printf("%s", opts->json && rc != TG_E_IO ? "]\n" : "");
     tg_scan_free(v.scan);
+    tg_handover_free(v.handover);
+    tg_free(v.weights);
     close_all(&v);
     return rc;
 }

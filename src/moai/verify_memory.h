@@ -12,14 +12,17 @@ struct tg_verify_memory_opts {
     const char *package, *next; /* paths; next: the version that is swapped in, NULL: the same */
     const char *trust, *key;
     const char *fleet, *device_id;
+    const char *const *handover; /* files of the package to hand over, as a worker may */
+    size_t n_handover;           /* ≤ TG_HANDOVER_BURST */
     enum tg_level protection;
     unsigned threads; /* 0: all processors */
     bool json;
 };
 
-/* Prints what was found at each stage.
+/* Prints what was found at each stage, and what is handed over.
  * @retval TG_E_STATE weights were found where none may be (the output says at which stage)
- * others: those of tg_model_load, tg_protect_require, tg_scan_plant */
+ * @retval TG_E_NOTFOUND the package has no such file to hand over
+ * others: those of tg_model_load, tg_protect_require, tg_scan_plant, tg_handover_take */
 TG_RC tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_err *err);
 
 #endif

@@ -78,12 +78,16 @@ def is_region(m):
     return {"dd", "wf"} <= set(m.flags)
 
 
+def verify(folder, *more):
+    return subprocess.run([MOAI, "--verify-memory", "--package", folder / "v1.tgsp", "--next", folder / "v2.tgsp", "--trust",
+                           folder / "store.tgtrust", "--key", folder / "device.priv", "--fleet", "F", "--device-id", "D", *more],
+                          capture_output=True, text=True, timeout=300)
+
+
 @PLAIN_BUILD
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_worker_finds_weights_in_the_region_only(folder, level):
-    done = subprocess.run([MOAI, "--verify-memory", "--package", folder / "v1.tgsp", "--next", folder / "v2.tgsp", "--trust",
-                           folder / "store.tgtrust", "--key", folder / "device.priv", "--fleet", "F", "--device-id", "D",
-                           "--protection", level, "--threads", "3", "--json"], capture_output=True, text=True, timeout=300)
+    done = verify(folder, "--protection", level, "--threads", "3", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     stages = {s["stage"]: s for s in json.loads(done.stdout)}
     assert len(stages) == 6 and all(s["ok"] for s in stages.values())
@@ -95,6 +99,54 @@ def test_the_worker_finds_weights_in_the_region_only(folder, level):
         assert stages[name]["inside"]["clusters"] > 0
     for name in ("before loading", "after the swap to the next", "after unloading"):
         assert stages[name]["inside"]["clusters"] == 0, name
+
+
+@PLAIN_BUILD
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_is_handed_over_is_listed_and_told_from_a_leak(folder, level):
+    sizes = {name: (EXAMPLE / "model_v1" / name).stat().st_size for name in ("model.onnx", "labels.txt")}
+    words = [word for name in sizes for word in ("--handover", name)]
+    done = verify(folder, "--protection", level, *words, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = {s["stage"]: s for s in json.loads(done.stdout)}
+    assert list(stages)[-3:] == ["handed over", "after the swap to the next", "after unloading"]
+    assert all(s["ok"] for s in stages.values())
+    seen = stages["handed over"]
+    assert [(h["file"], h["bytes"], h["where"]) for h in seen["handovers"]] == [
+        (name, size, "memfd:tensorguard-handover") for name, size in sizes.items()]
+    model, labels = seen["handovers"]
+    assert model["clusters"] == seen["clusters"] == seen["handed"]["clusters"] and labels["clusters"] == 0
+    assert seen["handed"]["searched"] >= sum(sizes.values())
+    for name, s in stages.items():  # and never counted as outside
+        assert s["outside"]["clusters"] == (1 if name.startswith("control") else 0), name
+        assert ("handed" in s) == (name == "handed over")
+    told = verify(folder, "--protection", level, *words).stdout
+    assert re.search(rf"^    model.onnx: {sizes['model.onnx']} bytes in memfd:tensorguard-handover, (\d+) of \1 places$", told, re.M), told
+    assert re.search(rf"^    labels.txt: {sizes['labels.txt']} bytes in memfd:tensorguard-handover, 0 of \d+ places$", told, re.M), told
+
+
+@PLAIN_BUILD
+def test_a_package_that_is_not_run_is_searched_too(folder):
+    """It is held, to be handed over: there is no inference."""
+    source = folder / "held"
+    source.mkdir()
+    (source / "saved_model.pb").write_bytes(struct.pack("<30000f", *(random.Random(5).gauss(0, 1) for _ in range(30000))))
+    kit("package", "--dir", folder, "--input", source, "--out", folder / "held.tgsp", "--model", "held", "--format", "savedmodel")
+    words = [MOAI, "--verify-memory", "--package", folder / "held.tgsp", "--trust", folder / "store.tgtrust", "--key",
+             folder / "device.priv", "--fleet", "F", "--device-id", "D", "--protection", "any", "--json"]
+    done = subprocess.run([*words, "--handover", "saved_model.pb"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = {s["stage"]: s for s in json.loads(done.stdout)}
+    assert "during inference" not in stages and stages["handed over"]["handed"]["clusters"] == stages["handed over"]["clusters"]
+    assert subprocess.run(words, capture_output=True, timeout=300).returncode == 11  # nobody may be handed it: refused
+
+
+@PLAIN_BUILD
+def test_a_file_to_hand_over_that_is_not_there(folder):
+    done = verify(folder, "--protection", "any", "--handover", "weights.bin", "--json")
+    assert done.returncode == 3 and "--handover: the package has no file 'weights.bin'" in done.stderr, done.stderr
+    assert len(json.loads(done.stdout)) == 4  # what was found until then
+    assert verify(folder, *["--handover", "model.onnx"] * 17).returncode == 2
 
 
 @PLAIN_BUILD

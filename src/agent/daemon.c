@@ -344,6 +344,7 @@ static TG_RC open_user(struct tg_daemon *d, struct tg_err *err)
 static TG_RC load_records(struct tg_daemon *d, struct tg_err *err)
 {
     int64_t from = 0;
+    char path[TG_STATE_PATH_MAX];
     TG_TRY(tg_serving_load(&d->state, &d->serving, err));
     TG_TRY(tg_journal_load(&d->state, &d->journal, err));
     TG_TRY(tg_outbox_load(&d->state, &d->outbox, err));
@@ -351,10 +352,10 @@ static TG_RC load_records(struct tg_daemon *d, struct tg_err *err)
     d->link.renew_at = tg_identity_renew_at(from, d->link.not_after, d->opts.renew_percent);
     TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
     TG_TRY(tg_policy_rollback_load(&d->state, &record, err));
-    char path[TG_STATE_PATH_MAX];
     TG_TRY(tg_state_path(&d->state, path, err, "rollback.json"));
-    /* Workers are handed the file. What is there stays: a start does not wait for the disk. */
-    return tg_state_has(path) ? TG_OK : tg_policy_rollback_save(&d->state, record, err);
+    if (tg_state_has(path))
+        return TG_OK; /* a start neither waits for the disk nor needs room on it */
+    return tg_policy_rollback_save(&d->state, record, err); /* workers are handed the file */
 }
 
 static TG_RC set_up(struct tg_daemon *d, struct tg_err *err)

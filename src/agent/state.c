@@ -91,7 +91,8 @@ TG_RC tg_state_lock(struct tg_state *s, struct tg_err *err)
                        pid[0] ? pid : "unknown");
     }
     int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+    /* in this order no room is given up that is needed again */
+    if (pwrite(fd, pid, (size_t)n, 0) != n || ftruncate(fd, n) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "%s", path);
     s->lock_fd = fd;
     fd = -1;

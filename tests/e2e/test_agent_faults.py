@@ -89,19 +89,39 @@ def test_platform_that_goes_away_in_the_middle(proxied):
     world.wait_update(one, a.id, "running", deadline=60)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system has to be mounted")
-def test_disk_full(world, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m,mode=0700", "tmpfs", str(small)], capture_output=True)
-    if mounted.returncode != 0:
+@pytest.fixture
+def small(tmp_path):
+    """A file system of 9 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system has to be mounted: root only")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m,mode=0700", "tmpfs", str(folder)], capture_output=True).returncode != 0:
         pytest.skip("this machine lets nobody mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def fill(folder):
+    """Leave not a byte free; the file that takes the room."""
+    path = folder / "filler"
+    with open(path, "wb", buffering=0) as f:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while f.write(b"x" * size):
+                    pass
+            except OSError:
+                pass
+    return path
+
+
+def test_disk_full(world, small):
+    a = world.agent()
+    a.state = small / "state"
+    a.enrol()
+    _, one = world.ship(1)
+    a.start()
     try:
-        a = world.agent()
-        a.state = small / "state"
-        a.enrol()
-        _, one = world.ship(1)
-        a.start()
         world.wait_update(one, a.id, "running")
         _, two = world.ship(2, files={**world.files(2), "weights.bin": os.urandom(8_000_000)})
         u = world.wait_update(two, a.id, "failed")
@@ -115,7 +135,51 @@ def test_disk_full(world, tmp_path):
         a.stop()
     finally:
         a.end()
-        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def test_disk_full_to_the_last_byte(world, small):
+    """Not even a record can be written: what serves goes on, nothing half-written is believed, and it goes on when there is room."""
+    a = world.agent()
+    a.state = small / "state"
+    a.enrol()
+    _, one = world.ship(1)
+    a.start()
+    try:
+        world.wait_update(one, a.id, "running")
+        before = {name: (a.state / name).read_bytes() for name in ("rollback.json", "serving.json", "journal.json")}
+        filler = fill(small)
+        _, two = world.ship(2)
+        tg.wait_for("the reason in the log", lambda: "No space left" in a.log_text())
+        assert a.process.poll() is None and a.serves(1)
+        assert before == {name: (a.state / name).read_bytes() for name in before}
+        a.kill()
+        a.start()  # nor does a start need room
+        tg.wait_for("serving from the cache", lambda: a.socket.exists() and serves(a, 1))
+        filler.unlink()
+        a.poke()
+        world.wait_update(two, a.id, "running", deadline=60)
+        assert a.serves(2)
+        a.stop()
+    finally:
+        a.end()
+
+
+def serves(agent, version):
+    try:
+        return agent.serves(version)
+    except OSError:
+        return False
+
+
+def test_enrolment_on_a_full_disk(world, small):
+    a, token = world.agent(), world.token()
+    a.state = small / "state"
+    filler = fill(small)
+    done = a.enrol(token=token, ok=False)
+    assert done.returncode == 3 and "No space left" in done.stderr and str(a.state) in done.stderr, done.stderr
+    filler.unlink()
+    a.enrol(token=token)  # the token was not spent
+    a.once()
 
 
 def check_records(a, floor_before=0):

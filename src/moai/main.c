@@ -119,15 +119,20 @@ struct key_args {
     const char *out, *user;
 };
 
+#define KEY(kind, option, member, req, arg, text)                                                  \
+    {                                                                                              \
+        option, kind, offsetof(struct key_args, member), req, arg, text                            \
+    }
+
+// clang-format off
 static const struct tg_opt key_opts[] = {
-    {"make-key",                                                                                   TG_OPT_FLAG, offsetof(struct key_args, make_key),                                                                                             true,                      NULL,
-     "make this device's KEM key"},
-    {"out",                                                                                            TG_OPT_STR,                                                                                                   offsetof(struct key_args,                      out), false, "DIR",
-     "where kem.priv (0600) and kem.pub go; without it: kem.priv here, the public half to stdout"},
-    {"user", TG_OPT_STR,            offsetof(struct key_args,                               user),                                                                                                                          false,                                                                                                                "U",
-     "become this user first (needs root)"},
-    {NULL,                                                                                         TG_OPT_END,                                                                     0,                                                                                             false,                                                                                                                                                                                               NULL,                                                                                                                      NULL                                                     },
+    KEY(TG_OPT_FLAG, "make-key", make_key, true, NULL, "make this device's KEM key"),
+    KEY(TG_OPT_STR, "out", out, false, "DIR",
+        "where kem.priv (0600) and kem.pub go; without it: kem.priv here, the public half to stdout"),
+    KEY(TG_OPT_STR, "user", user, false, "U", "become this user first (needs root)"),
+    {NULL, TG_OPT_END, 0, false, NULL, NULL},
 };
+// clang-format on
 
 static const struct tg_cmd key_cmd = {
     "", "", "make the device's KEM key pair", NULL, key_opts, 0, 0,

@@ -28,35 +28,39 @@
 
 #define ADMIN_TOKEN_LIFE (INT64_C(7) * 86400)
 
+#define OPT(kind, name, member, required, arg, help)                                               \
+    {                                                                                              \
+        name, kind, offsetof(struct tg_platform_config, member), required, arg, help               \
+    }
+
+// clang-format off
 static const struct tg_opt options[] = {
-    {"data-dir",                                                    TG_OPT_STR, offsetof(struct tg_platform_config,            data_dir),                                                                                                                                  true,      "DIR",
-     "database, keys and packages; made at the first start"},
-    {"listen",                                                             TG_OPT_STR,                                                                offsetof(struct tg_platform_config,                                       listen),                                                                                false,                                            "ADDR:PORT",
-     "for people and CI (" LISTEN "); port 0: the kernel's choice"},
-    {"device-listen", TG_OPT_STR,           offsetof(struct tg_platform_config,                                          device_listen),                                                                                                                                                                          false,
-     "ADDR:PORT",                                                                                                                         "for devices (" DEVICE_LISTEN ")"},
-    {"name",                                                   TG_OPT_LIST,                            offsetof(struct tg_platform_config,                                                                         names),                                                                                                                                                                                                              false,                                                                                                                                                          "NAME",
-     "host name or address for the server certificate, besides localhost; repeatable"},
-    {"key-file",                                                        TG_OPT_STR,                                                            offsetof(struct tg_platform_config,                                         key_file),                                                                                                                                                                                   false,                                                                                                                                                                                   "FILE",
-     "seal the platform's keys under this file (default: DIR/vault.key, made at first start)"},
-    {"passphrase-file",                                                    TG_OPT_STR,                                                         offsetof(struct tg_platform_config,                                                        passphrase_file),                                                                                                                                                                             false,
-     "FILE",                                                                                                                                                                                                               "seal them under the passphrase in this file"},
-    {"poll",                           TG_OPT_U64,offsetof(struct tg_platform_config,poll_s),                                                                                                                                                                                                                                                               false,                                                                                                                                                                                                                           "SECONDS",
-     "how often devices check in (60), give or take 20 %"},
-    {"grant-life",                         TG_OPT_U64,                                     offsetof(struct tg_platform_config,                                                                                                                              grant_life_s),     false,"SECONDS",
-     "how long the vault's grants hold (ten years); devices get new ones from half of it on"},
-    {"rate-limit",                                                  TG_OPT_U64,                          offsetof(struct tg_platform_config, rate_limit), false, "N",
-     "requests per second and token (200); 0: no rate limits"},
-    {"threads",                                                             TG_OPT_U64,                                                            offsetof(struct tg_platform_config,                                              threads),                                                                                                                             false,                                                                                                                           "N",
-     "per listener (3)"},
-    {"new-admin-token",      TG_OPT_FLAG,                offsetof(struct tg_platform_config,                                                     new_admin_token),                                                                                                                         false,
-     NULL,                         "make another one-time administrator token, then serve"},
-    {"log-level",                                                          TG_OPT_STR,                                                        offsetof(struct tg_platform_config,                                                                                                     log_level),                                                                                                                                                                                                                               false,                                                                                                                                                                                                                        "LEVEL",
-     "error, warn, info, debug (info)"},
-    {"json",                                                        TG_OPT_FLAG,                                                                      offsetof(struct tg_platform_config,                                                            json),                                                                                                                                                                                                      false,                                                                                                                                                                                                     NULL,
-     "print what was made as JSON"},
-    {NULL,                                                   TG_OPT_END,                                                        0,false,                                                                                                                                                                                                                                    NULL,                                                                                                                                                                                                                                             NULL                                                                                                                                                                                                                                                                                },
+    OPT(TG_OPT_STR, "data-dir", data_dir, true, "DIR",
+        "database, keys and packages; made at the first start"),
+    OPT(TG_OPT_STR, "listen", listen, false, "ADDR:PORT",
+        "for people and CI (" LISTEN "); port 0: the kernel's choice"),
+    OPT(TG_OPT_STR, "device-listen", device_listen, false, "ADDR:PORT",
+        "for devices (" DEVICE_LISTEN ")"),
+    OPT(TG_OPT_LIST, "name", names, false, "NAME",
+        "host name or address for the server certificate, besides localhost; repeatable"),
+    OPT(TG_OPT_STR, "key-file", key_file, false, "FILE",
+        "seal the platform's keys under this file (default: DIR/vault.key, made at first start)"),
+    OPT(TG_OPT_STR, "passphrase-file", passphrase_file, false, "FILE",
+        "seal them under the passphrase in this file"),
+    OPT(TG_OPT_U64, "poll", poll_s, false, "SECONDS",
+        "how often devices check in (60), give or take 20 %"),
+    OPT(TG_OPT_U64, "grant-life", grant_life_s, false, "SECONDS",
+        "how long the vault's grants hold (ten years); devices get new ones from half of it on"),
+    OPT(TG_OPT_U64, "rate-limit", rate_limit, false, "N",
+        "requests per second and token (200); 0: no rate limits"),
+    OPT(TG_OPT_U64, "threads", threads, false, "N", "per listener (3)"),
+    OPT(TG_OPT_FLAG, "new-admin-token", new_admin_token, false, NULL,
+        "make another one-time administrator token, then serve"),
+    OPT(TG_OPT_STR, "log-level", log_level, false, "LEVEL", "error, warn, info, debug (info)"),
+    OPT(TG_OPT_FLAG, "json", json, false, NULL, "print what was made as JSON"),
+    {NULL, TG_OPT_END, 0, false, NULL, NULL},
 };
+// clang-format on
 
 static const struct tg_cmd command = {
     .name = "",

@@ -15,9 +15,9 @@ import programs
 sys.path.insert(0, str(programs.ROOT / "tests" / "reader"))
 import tgsp_reader  # noqa: E402
 
-# docs/cli.md
-EXIT = {"OK": 0, "USAGE": 2, "IO": 3, "NOTFOUND": 3, "EXISTS": 3, "FORMAT": 4, "AUTH": 5, "NOTFORKEY": 6,
-        "EXPIRED": 7, "ROLLBACK": 7, "DENIED": 8, "STATE": 9, "LIMIT": 10, "UNSUPPORTED": 11}
+# docs/cli.md; tests/meta/test_exit.py holds the two and the program's own table together
+EXIT = {"OK": 0, "USAGE": 2, "IO": 3, "NOTFOUND": 3, "EXISTS": 3, "CLOSED": 3, "TIMEOUT": 3, "FORMAT": 4, "AUTH": 5, "NOTFORKEY": 6,
+        "EXPIRED": 7, "ROLLBACK": 7, "DENIED": 8, "STATE": 9, "AGAIN": 9, "LIMIT": 10, "UNSUPPORTED": 11, "NOMEM": 12, "INTERNAL": 70}
 MAGIC = b"TGSP\x01\x00"
 
 

@@ -14,6 +14,10 @@ def run(*parts):
     return done.returncode, done.stdout.splitlines()[-1]
 
 
+def lines(*parts):
+    return subprocess.run([sys.executable, programs.ROOT / "tools" / "sum.py", *parts], capture_output=True, text=True).stdout.splitlines()
+
+
 def meson_folder(tmp_path, suites, results):
     logs = tmp_path / "meson-logs"
     logs.mkdir()
@@ -52,7 +56,17 @@ def test_nothing_run_is_a_failure(tmp_path):
 def test_skipped_is_not_passed(tmp_path):
     (tmp_path / "s.xml").write_text('<testsuites><testsuite><testcase name="a"/><testcase name="b"><skipped/></testcase>'
                                     '<testcase name="c"><error/></testcase></testsuite></testsuites>')
-    assert run(f"python:1:pytest:{tmp_path}/s.xml") == (1, "1 passed, 1 failed")
+    assert run(f"python:1:pytest:{tmp_path}/s.xml") == (1, "1 passed, 1 failed, 1 skipped")
+
+
+def test_skipped_is_named(tmp_path):
+    """Which, and why, right before the last line; from both kinds of report."""
+    (tmp_path / "s.xml").write_text('<testsuites><testsuite><testcase name="a" classname="t.m"/><testcase name="b" classname="t.m">'
+                                    '<skipped message="needs root"/></testcase></testsuite></testsuites>')
+    suite = GOOD.replace('name="2 - y" classname="p.a"/>', 'name="2 - y" classname="p.a"><skipped/></testcase>')
+    folder = meson_folder(tmp_path, suite, [("a", "OK")])
+    assert lines(f"unit:0:meson:{folder}", f"python:0:pytest:{tmp_path}/s.xml")[-4:] == [
+        "skipped:", "  unit: p.a 2 - y", "  python: t.m b: needs root", "2 passed, 0 failed, 2 skipped"]
 
 
 def test_logs_of_wrapped_programs_are_found(tmp_path):

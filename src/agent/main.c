@@ -11,6 +11,7 @@
 #include "agent/status.h"
 #include "base/log.h"
 #include "base/opt.h"
+#include "codec/complain.h"
 #include "codec/json.h"
 
 #define PROG "tensorguard-agent"
@@ -217,13 +218,8 @@ static TG_RC do_run(const struct args *a, struct tg_err *err)
                             .kill_at = a->kill_at};
     if (a->renew_after > 99)
         return TG_FAIL(err, TG_E_USAGE, "--renew-after: 0 to 99");
-    enum tg_rc rc = tg_daemon_run(&o, err);
-    if (a->json && a->once) {
-        struct tg_err shown = TG_ERR_INIT;
-        if (tg_status_show(a->state_dir, true, &shown) != TG_OK && rc == TG_OK)
-            return TG_FAIL(err, shown.rc, "%s", shown.msg);
-    }
-    return rc;
+    TG_TRY(tg_daemon_run(&o, err));
+    return a->json ? tg_status_show(a->state_dir, true, err) : TG_OK;
 }
 
 static TG_RC do_status(const struct args *a, struct tg_err *err)
@@ -259,12 +255,6 @@ static void usage(FILE *to)
     (void)fprintf(to, "\n" PROG " <command> --help says more.\n");
 }
 
-static int fail(const struct tg_err *err)
-{
-    (void)fprintf(stderr, PROG ": %s\n", err->msg);
-    return tg_rc_exit(err->rc);
-}
-
 static int run_verb(size_t i, int argc, char **argv)
 {
     struct args a = {.predict_tcp = UINT64_MAX, .renew_after = TG_RENEW_PERCENT};
@@ -282,12 +272,11 @@ static int run_verb(size_t i, int argc, char **argv)
     if (rc == TG_OK && !help)
         rc = verbs[i](&a, &err);
     tg_opt_done(&cmds[i], &a, &rest);
-    if (rc == TG_OK)
-        return 0;
-    err.rc = rc;
-    if (!err.msg[0])
-        tg_err_set(&err, rc, "%s", tg_rc_text(rc));
-    return fail(&err);
+    if (rc != TG_OK) {
+        err.rc = rc;
+        tg_complain(PROG, cmds[i].name, a.json || tg_opt_given(argc, argv, "json"), &err);
+    }
+    return tg_rc_exit(rc);
 }
 
 int main(int argc, char **argv)
@@ -300,7 +289,16 @@ int main(int argc, char **argv)
         printf(PROG " " TG_VERSION "\n");
         return 0;
     }
-    bool help = strcmp(verb, "--help") == 0 || strcmp(verb, "help") == 0;
-    usage(help ? stdout : stderr);
-    return help ? 0 : tg_rc_exit(TG_E_USAGE);
+    if (strcmp(verb, "--help") == 0 || strcmp(verb, "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (argc < 2) {
+        usage(stderr);
+        return tg_rc_exit(TG_E_USAGE);
+    }
+    struct tg_err err = TG_ERR_INIT;
+    tg_err_set(&err, TG_E_USAGE, "no command '%s' (see " PROG " --help)", verb);
+    tg_complain(PROG, "", tg_opt_given(argc - 1, argv + 1, "json"), &err);
+    return tg_rc_exit(TG_E_USAGE);
 }

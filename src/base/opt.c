@@ -132,6 +132,14 @@ enum tg_rc tg_opt_parse(const struct tg_cmd *cmd, int argc, char **argv, void *i
     return *help_out ? TG_OK : check(&p, args, err);
 }
 
+bool tg_opt_given(int argc, char **argv, const char *name)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strncmp(argv[i], "--", 2) == 0 && strcmp(argv[i] + 2, name) == 0)
+            return true;
+    return false;
+}
+
 void tg_opt_list_done(struct tg_opt_list *l)
 {
     tg_free(l->v);

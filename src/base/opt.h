@@ -47,6 +47,9 @@ struct tg_cmd {
  * then). Free with tg_opt_done. */
 TG_RC tg_opt_parse(const struct tg_cmd *cmd, int argc, char **argv, void *into,
                    struct tg_opt_list *args, bool *help_out, struct tg_err *err);
+/* Does the flag --NAME stand in argv before "--"? For what is asked of a program that cannot make
+ * sense of the rest of its command line. */
+bool tg_opt_given(int argc, char **argv, const char *name);
 void tg_opt_list_done(struct tg_opt_list *l);
 void tg_opt_done(const struct tg_cmd *cmd, void *into, struct tg_opt_list *args);
 /* Print the --help text of one command; prog is "tensorguard". */

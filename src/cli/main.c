@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/signals.h"
+#include "codec/complain.h"
 
 static const char PROG[] = "tensorguard";
 
@@ -120,26 +121,6 @@ static void help_all(void)
     (void)fputs(HELP_TAIL, stdout);
 }
 
-static void complain(const struct cli_verb *v, bool json, const struct tg_err *err)
-{
-    struct tg_buf line = TG_BUF_INIT(8 * TG_ERR_MAX);
-    if (cli_out_escape(&line, tg_bytes_str(err->msg)) != TG_OK)
-        tg_buf_clear(&line);
-    (void)fprintf(stderr, "%s%s%s: %s\n", PROG, v != NULL ? " " : "", v != NULL ? v->cmd.name : "",
-                  tg_buf_cstr(&line));
-    tg_buf_done(&line);
-    if (!json)
-        return;
-    struct cli_out o;
-    cli_out_init(&o, true);
-    cli_out_str(&o, "error", "", tg_rc_name(err->rc));
-    cli_out_u64(&o, "exit", "", (uint64_t)tg_rc_exit(err->rc));
-    cli_out_str(&o, "message", "", err->msg);
-    struct tg_err ignored = TG_ERR_INIT;
-    (void)!cli_out_print(&o, &ignored);
-    cli_out_done(&o);
-}
-
 static enum tg_rc run_verb(const struct cli_verb *v, int argc, char **argv, bool *json,
                            struct tg_err *err)
 {
@@ -151,7 +132,7 @@ static enum tg_rc run_verb(const struct cli_verb *v, int argc, char **argv, bool
     if (opts == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     enum tg_rc rc = tg_opt_parse(&v->cmd, argc, argv, opts, &args, &help, err);
-    *json = *(const bool *)opts;
+    *json = *(const bool *)opts || (rc != TG_OK && tg_opt_given(argc, argv, "json"));
     cli_out_init(&c.out, *json);
     if (rc == TG_OK && help) {
         tg_opt_help(PROG, &v->cmd);
@@ -169,6 +150,23 @@ static enum tg_rc run_verb(const struct cli_verb *v, int argc, char **argv, bool
 static bool is_help(const char *s)
 {
     return strcmp(s, "--help") == 0 || strcmp(s, "-h") == 0 || strcmp(s, "help") == 0;
+}
+
+/* Nothing has that name; of "trust" and the like the help says which commands there are. */
+static int no_verb(int argc, char **argv)
+{
+    struct tg_err err = TG_ERR_INIT;
+    bool second = argc > 1 && argv[1][0] != '-';
+
+    if ((argc == 1 || is_help(argv[1])) && help_group(argv[0]))
+        return argc == 1 ? tg_rc_exit(TG_E_USAGE) : 0;
+    if (argv[0][0] == '-')
+        tg_err_set(&err, TG_E_USAGE, "%s: the command comes first (see %s --help)", argv[0], PROG);
+    else
+        tg_err_set(&err, TG_E_USAGE, "no command '%s%s%s' (see %s --help)", argv[0],
+                   second ? " " : "", second ? argv[1] : "", PROG);
+    tg_complain(PROG, "", tg_opt_given(argc, argv, "json"), &err);
+    return tg_rc_exit(TG_E_USAGE);
 }
 
 int main(int argc, char **argv)
@@ -192,21 +190,14 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "tgsp") == 0 && argc > 2)
         at = 2;
     const struct cli_verb *v = find(argc - at, argv + at);
-    if (v == NULL) {
-        if ((argc == at + 1 || is_help(argv[at + 1])) && help_group(argv[at]))
-            return argc == at + 1 ? tg_rc_exit(TG_E_USAGE) : 0;
-        tg_err_set(&err, TG_E_USAGE, "no command '%s%s%s' (see %s --help)", argv[at],
-                   argc > at + 1 && argv[at + 1][0] != '-' ? " " : "",
-                   argc > at + 1 && argv[at + 1][0] != '-' ? argv[at + 1] : "", PROG);
-        complain(NULL, false, &err);
-        return tg_rc_exit(TG_E_USAGE);
-    }
+    if (v == NULL)
+        return no_verb(argc - at, argv + at);
     int skip = at + (int)words(v->cmd.name);
     enum tg_rc rc = run_verb(v, argc - skip, argv + skip, &json, &err);
     if (rc != TG_OK) {
         err.rc = rc;
         (void)!cli_signals_check(&err); /* then what failed is not the news */
-        complain(v, json, &err);
+        tg_complain(PROG, v->cmd.name, json, &err);
         cli_signals_die();
     }
     return tg_rc_exit(rc);

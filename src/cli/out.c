@@ -35,45 +35,6 @@ static void keep(struct cli_out *o, enum tg_rc rc)
         o->rc = rc;
 }
 
-/* Code points that move the cursor, switch modes or reorder what is read: C0, DEL, C1, the
- * direction controls. */
-static bool steers(uint32_t c)
-{
-    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || (c >= 0x202a && c <= 0x202e) ||
-           (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f;
-}
-
-/* Length of the well-formed sequence at p and its code point; 1 and 0 for a stray byte. */
-static size_t utf8_at(struct tg_bytes s, size_t i, uint32_t *c)
-{
-    uint8_t b = s.p[i];
-    size_t n = b < 0x80 ? 1 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;
-    *c = 0;
-    if (!tg_utf8_ok(tg_bytes_sub(s, i, n)) || s.n - i < n)
-        return 1;
-    uint32_t v = n == 1 ? b : b & (0x7fu >> n);
-    for (size_t k = 1; k < n; k++)
-        v = v << 6 | (s.p[i + k] & 0x3fu);
-    *c = v;
-    return n;
-}
-
-TG_RC cli_out_escape(struct tg_buf *b, struct tg_bytes s)
-{
-    for (size_t i = 0; i < s.n;) {
-        uint32_t c = 0;
-        size_t n = utf8_at(s, i, &c);
-        if (n == 1 && (c == 0 || steers(c)))
-            TG_TRY(tg_buf_printf(b, "\\x%02x", s.p[i]));
-        else if (steers(c))
-            TG_TRY(tg_buf_printf(b, "\\u%04x", (unsigned)c));
-        else
-            TG_TRY(tg_buf_append(b, s.p + i, n));
-        i += n;
-    }
-    return TG_OK;
-}
-
 /* Columns a text takes on a terminal: code points, which is right for what the tables hold. */
 static size_t width(const char *s)
 {
@@ -127,7 +88,7 @@ void cli_out_str(struct cli_out *o, const char *key, const char *label, const ch
         return;
     }
     struct tg_buf b = TG_BUF_INIT(CLI_OUT_MAX);
-    keep(o, cli_out_escape(&b, tg_bytes_str(value == NULL ? "-" : value)));
+    keep(o, tg_text_escape(&b, tg_bytes_str(value == NULL ? "-" : value)));
     text_fact(o, label, tg_buf_cstr(&b));
     tg_buf_done(&b);
 }
@@ -207,7 +168,7 @@ void cli_out_raw(struct cli_out *o, const char *key, const char *label, struct t
         const uint8_t *nl = memchr(rest.p, '\n', rest.n);
         size_t n = nl == NULL ? rest.n : (size_t)(nl - rest.p);
         tg_buf_clear(&line);
-        keep(o, cli_out_escape(&line, tg_bytes_sub(rest, 0, n)));
+        keep(o, tg_text_escape(&line, tg_bytes_sub(rest, 0, n)));
         keep(o, tg_buf_printf(&o->buf, "    %s\n", tg_buf_cstr(&line)));
         rest = tg_bytes_sub(rest, n + 1, rest.n);
     }
@@ -222,7 +183,7 @@ void cli_out_strs(struct cli_out *o, const char *key, const char *label, const c
     for (size_t i = 0; i < n; i++) {
         keep(o, i == 0 ? TG_OK : tg_buf_str(&b, o->json ? "," : ", "));
         keep(o, o->json ? tg_json_quote(&b, tg_bytes_str(v[i]))
-                        : cli_out_escape(&b, tg_bytes_str(v[i])));
+                        : tg_text_escape(&b, tg_bytes_str(v[i])));
     }
     if (o->json) {
         json_key(o, key);
@@ -335,7 +296,7 @@ void cli_out_note(struct cli_out *o, const char *fmt, ...)
     va_end(ap);
     if (line[0] == '\n') /* our own blank line before it */
         keep(o, tg_buf_str(&o->note, "\n"));
-    keep(o, cli_out_escape(&o->note, tg_bytes_str(line + (line[0] == '\n'))));
+    keep(o, tg_text_escape(&o->note, tg_bytes_str(line + (line[0] == '\n'))));
     keep(o, tg_buf_str(&o->note, "\n"));
 }
 

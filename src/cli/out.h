@@ -67,7 +67,4 @@ void cli_out_note(struct cli_out *o, const char *fmt, ...) TG_PRINTF(2, 3);
 /* Write everything to stdout. */
 TG_RC cli_out_print(struct cli_out *o, struct tg_err *err);
 
-/* Append s to b with everything escaped that could steer a terminal. */
-TG_RC cli_out_escape(struct tg_buf *b, struct tg_bytes s);
-
 #endif

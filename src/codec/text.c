@@ -187,3 +187,44 @@ enum tg_rc tg_pem_next(struct tg_bytes *in, struct tg_bytes *label, struct tg_by
     *in = rest;
     return TG_OK;
 }
+
+/* ---- for a terminal ---- */
+
+/* Code points that move the cursor, switch modes or reorder what is read: C0, DEL, C1, the
+ * direction controls. */
+static bool steers(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f;
+}
+
+/* Length of the well-formed sequence at p and its code point; 1 and 0 for a stray byte. */
+static size_t utf8_at(struct tg_bytes s, size_t i, uint32_t *c)
+{
+    uint8_t b = s.p[i];
+    size_t n = b < 0x80 ? 1 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;
+    *c = 0;
+    if (!tg_utf8_ok(tg_bytes_sub(s, i, n)) || s.n - i < n)
+        return 1;
+    uint32_t v = n == 1 ? b : b & (0x7fu >> n);
+    for (size_t k = 1; k < n; k++)
+        v = v << 6 | (s.p[i + k] & 0x3fu);
+    *c = v;
+    return n;
+}
+
+enum tg_rc tg_text_escape(struct tg_buf *b, struct tg_bytes s)
+{
+    for (size_t i = 0; i < s.n;) {
+        uint32_t c = 0;
+        size_t n = utf8_at(s, i, &c);
+        if (n == 1 && (c == 0 || steers(c)))
+            TG_TRY(tg_buf_printf(b, "\\x%02x", s.p[i]));
+        else if (steers(c))
+            TG_TRY(tg_buf_printf(b, "\\u%04x", (unsigned)c));
+        else
+            TG_TRY(tg_buf_append(b, s.p + i, n));
+        i += n;
+    }
+    return TG_OK;
+}

@@ -1,4 +1,5 @@
-/* base64url, hex and PEM. Decoders accept exactly one form of each value. */
+/* base64url, hex and PEM, whose decoders accept exactly one form of each value; and text from
+ * outside on its way to a terminal. */
 #ifndef TG_CODEC_TEXT_H
 #define TG_CODEC_TEXT_H
 
@@ -21,5 +22,9 @@ TG_RC tg_hex_decode(struct tg_bytes in, uint8_t *out, size_t n);
  * (from its BEGIN line to its END line) are views of `in`, and *in moves past the block.
  * @retval TG_E_NOTFOUND only white space is left   @retval TG_E_FORMAT */
 TG_RC tg_pem_next(struct tg_bytes *in, struct tg_bytes *label, struct tg_bytes *block);
+
+/* Append s with everything escaped that could steer a terminal: C0, DEL, C1 and direction controls,
+ * and what is not UTF-8. */
+TG_RC tg_text_escape(struct tg_buf *b, struct tg_bytes s);
 
 #endif

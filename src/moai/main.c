@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/opt.h"
+#include "codec/complain.h"
 #include "moai/protect.h"
 #include "moai/sandbox.h"
 #include "moai/verify_memory.h"
@@ -26,7 +27,13 @@ struct worker_args {
     uint64_t control, token, threads, native, native_spin;
     struct tg_opt_list listen, takers;
     const char *fleet, *device_id, *user, *protection, *log_level;
+    bool json;
 };
+
+#define JSON(type, text)                                                                           \
+    {                                                                                              \
+        "json", TG_OPT_FLAG, offsetof(type, json), false, NULL, text                               \
+    }
 
 #define FD(option, member, req, text)                                                              \
     {                                                                                              \
@@ -66,6 +73,7 @@ static const struct tg_opt worker_opts[] = {
     STR(TG_PROTECT_OPTION, protection, false, "LEVEL",
         "what memory must be at least: secret, locked (default) or any"),
     STR("log-level", log_level, false, "L", "error, warn, info (default) or debug"),
+    JSON(struct worker_args, "print a failure as one JSON object, besides the log"),
     {NULL, TG_OPT_END, 0, false, NULL, NULL},
 };
 // clang-format on
@@ -106,7 +114,7 @@ static const struct tg_opt memory_opts[] = {
     MEMORY(TG_OPT_STR, TG_PROTECT_OPTION, protection, false, "LEVEL",
            "secret, locked (default) or any"),
     MEMORY(TG_OPT_U64, "threads", threads, false, "N", "default: all processors"),
-    MEMORY(TG_OPT_FLAG, "json", json, false, NULL, "print JSON"),
+    JSON(struct memory_args, "print what was found as one JSON object"),
     {NULL, TG_OPT_END, 0, false, NULL, NULL},
 };
 
@@ -115,7 +123,7 @@ static const struct tg_cmd memory_cmd = {
 };
 
 struct key_args {
-    bool make_key;
+    bool make_key, json;
     const char *out, *user;
 };
 
@@ -130,6 +138,7 @@ static const struct tg_opt key_opts[] = {
     KEY(TG_OPT_STR, "out", out, false, "DIR",
         "where kem.priv (0600) and kem.pub go; without it: kem.priv here, the public half to stdout"),
     KEY(TG_OPT_STR, "user", user, false, "U", "become this user first (needs root)"),
+    JSON(struct key_args, "print paths, key id and public half as one JSON object"),
     {NULL, TG_OPT_END, 0, false, NULL, NULL},
 };
 // clang-format on
@@ -215,6 +224,13 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
     return TG_OK;
 }
 
+/* The code that the process exits with is the one that is told. */
+static const struct tg_err *failure(struct tg_err *err, enum tg_rc rc)
+{
+    err->rc = rc;
+    return err;
+}
+
 static enum tg_rc worker_verb(int argc, char **argv, struct tg_err *err)
 {
     struct worker_args a = {.package = UINT64_MAX,
@@ -245,10 +261,13 @@ static enum tg_rc worker_verb(int argc, char **argv, struct tg_err *err)
         rc = to_opts(&a, &o, err);
     if (rc == TG_OK && !help) {
         rc = tg_worker_run(&o, err);
-        if (rc != TG_OK)
+        if (rc != TG_OK) {
             tg_log_err("moai.failed", err);
+            if (a.json)
+                tg_complain_json(failure(err, rc));
+        }
     } else if (rc != TG_OK) {
-        (void)fprintf(stderr, PROG " worker: %s\n", err->msg);
+        tg_complain(PROG, "worker", tg_opt_given(argc, argv, "json"), failure(err, rc));
     }
     tg_opt_done(&worker_cmd, &a, &rest);
     return rc;
@@ -266,15 +285,17 @@ static enum tg_rc key_verb(int argc, char **argv, struct tg_err *err)
         tg_opt_help(PROG, &memory_cmd);
         tg_opt_help(PROG, &worker_cmd);
     } else if (rc == TG_OK) {
-        rc = tg_moai_make_key(a.out, a.user, err);
+        const struct tg_make_key_opts o = {a.out, a.user, a.json};
+
+        rc = tg_moai_make_key(&o, err);
     }
     if (rc != TG_OK)
-        (void)fprintf(stderr, PROG ": %s\n", err->msg);
+        tg_complain(PROG, "", tg_opt_given(argc, argv, "json"), failure(err, rc));
     tg_opt_done(&key_cmd, &a, &rest);
     return rc;
 }
 
-static enum tg_rc memory_run(const struct memory_args *a, struct tg_err *err)
+static enum tg_rc memory_run(const struct memory_args *a, bool *answered, struct tg_err *err)
 {
     struct tg_verify_memory_opts o = {
         .package = a->package,
@@ -288,6 +309,7 @@ static enum tg_rc memory_run(const struct memory_args *a, struct tg_err *err)
         .n_handover = a->handover.n,
         .threads = (unsigned)a->threads,
         .json = a->json,
+        .answered = answered,
     };
 
     if (a->protection != NULL && !tg_protect_parse(a->protection, &o.protection))
@@ -303,15 +325,16 @@ static enum tg_rc memory_verb(int argc, char **argv, struct tg_err *err)
 {
     struct memory_args a = {.verify = false};
     struct tg_opt_list rest = {NULL, 0};
-    bool help = false;
+    bool help = false, answered = false;
     enum tg_rc rc = tg_opt_parse(&memory_cmd, argc, argv, &a, &rest, &help, err);
 
     if (rc == TG_OK && help)
         tg_opt_help(PROG, &memory_cmd);
     else if (rc == TG_OK)
-        rc = memory_run(&a, err);
+        rc = memory_run(&a, &answered, err);
     if (rc != TG_OK)
-        (void)fprintf(stderr, PROG " --verify-memory: %s\n", err->msg);
+        tg_complain(PROG, "--verify-memory", !answered && tg_opt_given(argc, argv, "json"),
+                    failure(err, rc));
     tg_opt_done(&memory_cmd, &a, &rest);
     return rc;
 }

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/secret.h"
 #include "base/thread.h"
+#include "codec/complain.h"
 #include "codec/json.h"
 #include "crypto/keyfile.h"
 #include "moai/bake.h"
@@ -139,8 +140,10 @@ static enum tg_rc prepare(struct verify *v, struct tg_err *err)
         v->control = NULL;
         return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't map a page");
     }
-    if (setvbuf(stdout, NULL, _IOLBF, 0) != 0 || printf("%s", v->o->json ? "[" : "") < 0)
-        return TG_FAIL(err, TG_E_IO, "can't write");
+    if (setvbuf(stdout, NULL, _IOLBF, 0) != 0 ||
+        printf("%s", v->o->json ? "{\"stages\":[" : "") < 0)
+        return TG_FAIL(err, TG_E_IO, "standard output: can't write what is found");
+    *v->o->answered = v->o->json;
     TG_TRY(tg_sandbox_landlock(err));
     return tg_sandbox_enter(
         tg_sandbox_landlock_version() == 0 ? TG_SANDBOX_LOAD : TG_SANDBOX_LOAD_BAKE, err);
@@ -537,6 +540,19 @@ static void close_all(struct verify *v)
     tg_fd_close(v->maps);
 }
 
+/* The end of the object that prepare() began. */
+static void close_answer(const struct tg_err *err, enum tg_rc rc)
+{
+    TG_AUTO(tg_buf_done) struct tg_buf why = TG_BUF_INIT(65536);
+    struct tg_err told = *err;
+
+    told.rc = rc;
+    if (rc != TG_OK &&
+        (tg_buf_str(&why, ",") != TG_OK || tg_complain_members(&told, &why) != TG_OK))
+        tg_buf_clear(&why);
+    (void)printf("]%s}\n", tg_buf_cstr(&why));
+}
+
 enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_err *err)
 {
     struct verify v = {.o = opts, .maps = -1, .first = true, .err = err};
@@ -556,7 +572,8 @@ enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_
         rc = tg_protect_require(opts->protection, err);
     if (rc == TG_OK)
         rc = run_threads(&v, err);
-    (void)printf("%s", opts->json && rc != TG_E_IO ? "]\n" : "");
+    if (*opts->answered)
+        close_answer(err, rc);
     tg_scan_free(v.scan);
     tg_handover_free(v.handover);
     tg_free(v.weights);

@@ -16,7 +16,8 @@ struct tg_verify_memory_opts {
     size_t n_handover;           /* ≤ TG_HANDOVER_BURST */
     enum tg_level protection;
     unsigned threads; /* 0: all processors */
-    bool json;
+    bool json;        /* one object: {"stages": [...]}, and in it why it ended early, if it did */
+    bool *answered;   /* set once some of that is on stdout */
 };
 
 /* Prints what was found at each stage, and what is handed over.

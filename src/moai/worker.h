@@ -33,11 +33,17 @@ TG_RC tg_worker_run(const struct tg_worker_opts *opts, struct tg_err *err);
  * not inside the sandbox. */
 TG_RC tg_worker_warm_up(struct tg_err *err);
 
-/* `--make-key`: a hybrid KEM pair, owned by whoever runs this (by `user`, if not NULL).
- * dir NULL (the agent's way): kem.priv (0600) in the current folder, made unless it is there; the
- * public half as PEM to stdout. With dir, for people: a fresh dir/kem.priv and dir/kem.pub; dir is
- * made (0700) if it is missing; a key that is there is never overwritten.
+struct tg_make_key_opts {
+    const char *dir;  /* NULL: the agent's way, below */
+    const char *user; /* become this user first; NULL: stay */
+    bool json;        /* say what was made as one JSON object on stdout */
+};
+
+/* `--make-key`: a hybrid KEM pair, owned by whoever runs this (by `user`, if there is one).
+ * Without dir (the agent's way): kem.priv (0600) in the current folder, made unless it is there;
+ * the public half as PEM to stdout. With dir, for people: a fresh dir/kem.priv and dir/kem.pub; dir
+ * is made (0700) if it is missing; a key that is there is never overwritten.
  * @retval TG_E_EXISTS there is a key already (only with dir) */
-TG_RC tg_moai_make_key(const char *dir, const char *user, struct tg_err *err);
+TG_RC tg_moai_make_key(const struct tg_make_key_opts *opts, struct tg_err *err);
 
 #endif

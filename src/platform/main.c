@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/opt.h"
+#include "codec/complain.h"
 #include "codec/text.h"
 #include "crypto/kem.h"
 #include "crypto/sign.h"
@@ -338,7 +339,9 @@ int main(int argc, char **argv)
     else if (rc == TG_OK)
         rc = run(&cfg, &err);
     tg_opt_done(&command, &cfg, &args);
-    if (rc != TG_OK)
-        fprintf(stderr, "tensorguard-platform: %s\n", err.msg);
+    if (rc != TG_OK) {
+        err.rc = rc;
+        tg_complain("tensorguard-platform", "", cfg.json || tg_opt_given(argc, argv, "json"), &err);
+    }
     return tg_rc_exit(rc);
 }

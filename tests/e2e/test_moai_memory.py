@@ -89,7 +89,7 @@ def verify(folder, *more):
 def test_the_worker_finds_weights_in_the_region_only(folder, level):
     done = verify(folder, "--protection", level, "--threads", "3", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    stages = {s["stage"]: s for s in json.loads(done.stdout)}
+    stages = {s["stage"]: s for s in json.loads(done.stdout)["stages"]}
     assert len(stages) == 6 and all(s["ok"] for s in stages.values())
     for name, s in stages.items():
         assert s["level"] == {"any": "none"}.get(level, level)
@@ -97,6 +97,7 @@ def test_the_worker_finds_weights_in_the_region_only(folder, level):
         assert s["outside"]["searched"] > 20 << 20 and s["clusters"] >= 8
     for name in ("loaded", "during inference"):
         assert stages[name]["inside"]["clusters"] > 0
+        assert stages[name]["inside"]["copies"] <= 1.2  # one, where the places were found
     for name in ("before loading", "after the swap to the next", "after unloading"):
         assert stages[name]["inside"]["clusters"] == 0, name
 
@@ -108,7 +109,7 @@ def test_what_is_handed_over_is_listed_and_told_from_a_leak(folder, level):
     words = [word for name in sizes for word in ("--handover", name)]
     done = verify(folder, "--protection", level, *words, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    stages = {s["stage"]: s for s in json.loads(done.stdout)}
+    stages = {s["stage"]: s for s in json.loads(done.stdout)["stages"]}
     assert list(stages)[-3:] == ["handed over", "after the swap to the next", "after unloading"]
     assert all(s["ok"] for s in stages.values())
     seen = stages["handed over"]
@@ -136,7 +137,7 @@ def test_a_package_that_is_not_run_is_searched_too(folder):
              folder / "device.priv", "--fleet", "F", "--device-id", "D", "--protection", "any", "--json"]
     done = subprocess.run([*words, "--handover", "saved_model.pb"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    stages = {s["stage"]: s for s in json.loads(done.stdout)}
+    stages = {s["stage"]: s for s in json.loads(done.stdout)["stages"]}
     assert "during inference" not in stages and stages["handed over"]["handed"]["clusters"] == stages["handed over"]["clusters"]
     assert subprocess.run(words, capture_output=True, timeout=300).returncode == 11  # nobody may be handed it: refused
 
@@ -144,8 +145,8 @@ def test_a_package_that_is_not_run_is_searched_too(folder):
 @PLAIN_BUILD
 def test_a_file_to_hand_over_that_is_not_there(folder):
     done = verify(folder, "--protection", "any", "--handover", "weights.bin", "--json")
-    assert done.returncode == 3 and "--handover: the package has no file 'weights.bin'" in done.stderr, done.stderr
-    assert len(json.loads(done.stdout)) == 4  # what was found until then
+    assert done.returncode == 3 and "--handover: the package has no file 'weights.bin'" in done.stdout + done.stderr, done.stderr
+    assert len(json.loads(done.stdout)["stages"]) == 4  # what was found until then
     assert verify(folder, *["--handover", "model.onnx"] * 17).returncode == 2
 
 

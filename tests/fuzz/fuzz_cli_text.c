@@ -4,9 +4,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "cli/out.h"
 #include "cli/package.h"
 #include "cli/pins.h"
+#include "codec/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,7 +25,7 @@ static void escaped(const uint8_t *data, size_t size)
 {
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(8 * size + 8);
 
-    if (cli_out_escape(&b, tg_bytes_make(data, size)) != TG_OK)
+    if (tg_text_escape(&b, tg_bytes_make(data, size)) != TG_OK)
         __builtin_trap();
     if (!tg_utf8_ok(tg_buf_view(&b)))
         __builtin_trap();

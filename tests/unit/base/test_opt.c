@@ -102,12 +102,28 @@ static void help_needs_nothing_else_and_dashes_end_options(void **state)
     tg_opt_done(&cmd, &r.o, &r.args);
 }
 
+static void a_flag_is_found_in_any_command_line(void **state)
+{
+    char line[] = "frobnicate --jso --json=1 json --json -- --late";
+    char *words[8];
+    int n = 0;
+
+    (void)state;
+    for (char *word = strtok(line, " "); word != NULL; word = strtok(NULL, " "))
+        words[n++] = word;
+    assert_true(tg_opt_given(n, words, "json"));
+    assert_false(tg_opt_given(4, words, "json"));
+    assert_false(tg_opt_given(0, NULL, "json"));
+    assert_false(tg_opt_given(n, words, "late"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_and_arguments_in_any_order),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(help_needs_nothing_else_and_dashes_end_options),
+        cmocka_unit_test(a_flag_is_found_in_any_command_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,6 +120,33 @@ static void pem_garbage_is_refused(void **state)
     }
 }
 
+static void nothing_steers_a_terminal(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } rows[] = {
+        {"plain",               "plain"            },
+        {"naïve 日本",       "naïve 日本"    },
+        {"\x1b[2J",             "\\x1b[2J"         },
+        {"a\nb\r\t",            "a\\x0ab\\x0d\\x09"},
+        {"\x7f",                "\\x7f"            },
+        {"\xc2\x9b"
+         "31m",        "\\u009b31m"       }, /* C1 control sequence introducer */
+        {"\xe2\x80\xaegnp.exe", "\\u202egnp.exe"   }, /* right-to-left override */
+        {"\xe2\x81\xa6x",       "\\u2066x"         }, /* isolate */
+        {"\xff\xc3",            "\\xff\\xc3"       }, /* no UTF-8 */
+        {"\xe2\x82",            "\\xe2\\x82"       }, /* cut */
+        {"\xf0\x9f\xa4\x96",    "\xf0\x9f\xa4\x96" }, /* four bytes */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++) {
+        TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(1024);
+        assert_ok(tg_text_escape(&b, tg_bytes_str(rows[i].in)));
+        assert_string_equal(tg_buf_cstr(&b), rows[i].out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +156,7 @@ int main(void)
         cmocka_unit_test(hex_is_lower_case_and_exact),
         cmocka_unit_test(pem_blocks_one_after_the_other),
         cmocka_unit_test(pem_garbage_is_refused),
+        cmocka_unit_test(nothing_steers_a_terminal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

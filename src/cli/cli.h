@@ -44,7 +44,8 @@ extern const struct cli_verb cli_keygen, cli_build, cli_inspect, cli_verify, cli
     cli_grant;
 extern const struct cli_verb cli_trust_init, cli_trust_add, cli_trust_remove, cli_trust_sign,
     cli_trust_show;
-extern const struct cli_verb cli_login, cli_publish, cli_deploy, cli_status, cli_audit, cli_predict;
+extern const struct cli_verb cli_login, cli_publish, cli_package_grant, cli_deploy, cli_status,
+    cli_audit, cli_predict;
 extern const struct cli_verb cli_resource_verbs[]; /* fleet, device, ...; ends with a NULL name */
 
 #endif

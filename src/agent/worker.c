@@ -448,7 +448,10 @@ static TG_RC apply(struct tg_worker *w, const struct msg *m, uint64_t now_ms, st
     case EV_AGAIN:
         return on_again(w, m, err);
     }
-    return TG_FAIL(err, TG_E_INTERNAL, "worker: message");
+    return TG_FAIL(err, TG_E_INTERNAL,
+                   "worker: it sent event number %d, which this agent does not know; install "
+                   "tensorguard-agent and tensorguard-moai of one version",
+                   m->event);
 }
 
 /* Whoever owns the worker must not keep the agent busy. */

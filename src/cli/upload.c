@@ -60,6 +60,15 @@ static enum tg_rc mark(struct job *j, enum tg_rc rc)
     return rc;
 }
 
+/* The bytes are not to blame. */
+static enum tg_rc no_digest(const struct job *j, struct tg_err *err)
+{
+    return TG_FAIL(err, TG_E_INTERNAL,
+                   "%s: libcrypto refuses to compute its SHA-256; look at its configuration "
+                   "(OPENSSL_CONF) and try again",
+                   j->path);
+}
+
 static enum tg_rc hash_file(struct job *j, struct tg_err *err)
 {
     TG_AUTO(tg_sha256_freep) struct tg_sha256_ctx *h = NULL;
@@ -74,12 +83,10 @@ static enum tg_rc hash_file(struct job *j, struct tg_err *err)
         TG_TRY(cli_signals_check(err));
         TG_TRY(tg_fd_pread(j->fd, j->path, buf, n, off, err));
         if (tg_sha256_update(h, tg_bytes_make(buf, n)) != TG_OK)
-            return TG_FAIL(err, TG_E_INTERNAL, "SHA-256 failed");
+            return no_digest(j, err);
         tg_progress_add(bar, n);
     }
-    if (tg_sha256_final(h, j->sha256) != TG_OK)
-        return TG_FAIL(err, TG_E_INTERNAL, "SHA-256 failed");
-    return TG_OK;
+    return tg_sha256_final(h, j->sha256) == TG_OK ? TG_OK : no_digest(j, err);
 }
 
 /* A call whose outcome may change by itself: remember that it was not the file or the platform's
@@ -199,7 +206,7 @@ static enum tg_rc send_part(void *ctx, uint64_t i, unsigned worker, struct tg_er
     TG_TRY(worker_ready(j, w, err));
     TG_TRY(tg_fd_pread(j->fd, j->path, w->buf, n, off, err));
     if (tg_sha256(tg_bytes_make(w->buf, n), sha) != TG_OK)
-        return TG_FAIL(err, TG_E_INTERNAL, "SHA-256 failed");
+        return no_digest(j, err);
     tg_wire_digest_format(sha, digest);
     (void)snprintf(target, sizeof(target), TG_API_PREFIX "/uploads/%s/parts/%" PRIu64, j->upload.id,
                    part);

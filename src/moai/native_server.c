@@ -205,8 +205,18 @@ static enum tg_rc admit(struct tg_native_server *n, int fd, struct tg_err *err)
     for (size_t i = 0; i < TG_NATIVE_CLIENTS_MAX && c == NULL; i++)
         if (n->clients[i].fd < 0)
             c = &n->clients[i];
-    if (c == NULL || count(n, false, &who.uid) >= TG_NATIVE_CLIENTS_OF_ONE_MAX)
-        return TG_FAIL(err, TG_E_LIMIT, "too many connections");
+    if (c == NULL)
+        return TG_FAIL(
+            err, TG_E_LIMIT,
+            "native socket: all %d connections are taken; close one, or call through one "
+            "connection in turn",
+            TG_NATIVE_CLIENTS_MAX);
+    if (count(n, false, &who.uid) >= TG_NATIVE_CLIENTS_OF_ONE_MAX)
+        return TG_FAIL(
+            err, TG_E_LIMIT,
+            "native socket: user %u has %d connections, the most for one user; close one, "
+            "or call through one connection in turn",
+            (unsigned)who.uid, TG_NATIVE_CLIENTS_OF_ONE_MAX);
     *c = (struct client){.server = n, .fd = fd, .uid = who.uid};
     return tg_loop_fd(n->loop, fd, TG_LOOP_READ, on_client, c, &c->item);
 }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 
 struct tg_progress {
     const char *label;
+    bool count; /* of things, not of bytes */
     uint64_t total;
     uint64_t start;
     _Atomic uint64_t done;
@@ -34,6 +36,27 @@ struct tg_progress *tg_progress_new(const char *label, uint64_t total)
     return p;
 }
 
+struct tg_progress *tg_progress_new_count(const char *label, uint64_t total)
+{
+    struct tg_progress *p = tg_progress_new(label, total);
+
+    if (p != NULL)
+        p->count = true;
+    return p;
+}
+
+struct tg_progress *tg_progress_new_wait(const char *what)
+{
+    struct tg_progress *p = tg_progress_new(what, 0);
+
+    if (p == NULL)
+        return NULL;
+    fprintf(stderr, "\r\033[K%s", what);
+    (void)fflush(stderr);
+    atomic_store(&p->drawn, p->start);
+    return p;
+}
+
 static void draw(const struct tg_progress *p, uint64_t now)
 {
     enum { WIDTH = 30 };
@@ -44,9 +67,12 @@ static void draw(const struct tg_progress *p, uint64_t now)
     double mib = (double)done / (1024.0 * 1024.0);
     int full = (int)((part < 1.0 ? part : 1.0) * WIDTH);
 
-    fprintf(stderr, "\r\033[K%-10s [%.*s%*s] %3d %%  %.0f MiB  %.0f MiB/s", p->label, full,
-            "##############################", WIDTH - full, "", (int)(part * 100), mib,
-            secs > 0 ? mib / secs : 0);
+    fprintf(stderr, "\r\033[K%-10s [%.*s%*s] %3d %%  ", p->label, full,
+            "##############################", WIDTH - full, "", (int)(part * 100));
+    if (p->count)
+        fprintf(stderr, "%" PRIu64 " of %" PRIu64, done, p->total);
+    else
+        fprintf(stderr, "%.0f MiB  %.0f MiB/s", mib, secs > 0 ? mib / secs : 0);
     if (part > 0.02 && part < 1.0)
         fprintf(stderr, "  %.0f s left", secs / part * (1 - part));
     (void)fflush(stderr);

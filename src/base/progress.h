@@ -6,9 +6,13 @@
 
 struct tg_progress;
 
-/* label is borrowed. total in `unit`s (bytes are shown as KiB, MiB). NULL when memory is out or
- * stderr is no terminal: every function takes NULL. Thread-safe. */
+/* label is borrowed. total in bytes. NULL when memory is out or stderr is no terminal: every
+ * function takes NULL. Thread-safe. */
 struct tg_progress *tg_progress_new(const char *label, uint64_t total);
+/* The same over things: "granting … 12 of 300". */
+struct tg_progress *tg_progress_new_count(const char *label, uint64_t total);
+/* A line without a bar, drawn at once, while something goes on that cannot be measured here. */
+struct tg_progress *tg_progress_new_wait(const char *what);
 void tg_progress_add(struct tg_progress *p, uint64_t n);
 void tg_progress_free(struct tg_progress *p); /* clears the line */
 

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "cli/contents_internal.h"
+#include "cli/package.h"
 #include "tensor/format.h"
 #include "tensor/onnx.h"
 #include "tensor/zip.h"
@@ -74,7 +75,8 @@ static size_t find_path(const struct tg_tgsp_inputs *in, const char *path, size_
 
 /* ---- files of weights ---- */
 
-static enum tg_rc check_weights(const struct tg_tgsp_inputs *in, size_t i, struct tg_err *err)
+static enum tg_rc check_weights(const struct tg_tgsp_inputs *in, size_t i,
+                                struct tg_progress *progress, struct tg_err *err)
 {
     const char *path = tg_tgsp_inputs_at(in, i)->path;
     TG_AUTO(cli_map_done) struct cli_map map = CLI_MAP_INIT;
@@ -86,7 +88,7 @@ static enum tg_rc check_weights(const struct tg_tgsp_inputs *in, size_t i, struc
     if (map.n < 2 || !tg_mem_eq(map.p, "PK", 2))
         return TG_OK;
     TG_TRY(tg_zip_open(cli_map_view(&map), path, &zip, err));
-    return tg_zip_check(&zip, path, err);
+    return tg_zip_check(&zip, path, progress, err);
 }
 
 /* ---- ONNX ---- */
@@ -239,6 +241,10 @@ static bool named_like_weights(const char *path)
 enum tg_rc cli_contents_check(const struct tg_tgsp_inputs *in, const struct tg_jlist *metadata,
                               struct tg_err *err)
 {
+    /* Archives are read to their last byte; of other files little is. */
+    TG_AUTO(cli_progress_freep)
+    struct tg_progress *bar = tg_progress_new("checking", tg_tgsp_inputs_bytes(in));
+
     for (size_t i = 0; i < tg_tgsp_inputs_count(in); i++) {
         const char *path = tg_tgsp_inputs_at(in, i)->path;
         TG_AUTO(tg_fd_closep) int fd = -1;
@@ -247,9 +253,11 @@ enum tg_rc cli_contents_check(const struct tg_tgsp_inputs *in, const struct tg_j
         TG_TRY(tg_tgsp_inputs_open(in, i, &fd, err));
         TG_TRY(tg_format_probe(fd, path, &f, err));
         if (f == TG_FORMAT_SAFETENSORS || f == TG_FORMAT_PYTORCH || named_like_weights(path))
-            TG_TRY(check_weights(in, i, err));
+            TG_TRY(check_weights(in, i, bar, err));
         if (f == TG_FORMAT_ONNX)
             TG_TRY(check_onnx(in, i, metadata, err));
+        if (f != TG_FORMAT_PYTORCH)
+            tg_progress_add(bar, tg_tgsp_inputs_at(in, i)->size);
     }
     return TG_OK;
 }

@@ -220,13 +220,12 @@ static enum tg_rc send_grant(struct cli_api *api, const struct plan *p, struct t
 static enum tg_rc grant_all(struct cli_api *api, struct plan *p, struct cli_package *package,
                             struct tg_err *err)
 {
-    bool tell = isatty(STDERR_FILENO) && p->n > 20;
+    TG_AUTO(cli_progress_freep)
+    struct tg_progress *bar = tg_progress_new_count("granting", p->n);
 
     for (size_t i = 0; i < p->n; i++) {
         TG_TRY(send_grant(api, p, package->tgsp, &p->targets[i], err));
-        if (tell)
-            (void)fprintf(stderr, "\r\033[Kgranting: %zu of %zu%s", i + 1, p->n,
-                          i + 1 == p->n ? "\r\033[K" : "");
+        tg_progress_add(bar, 1);
     }
     return p->o->pin_new ? remember_new(p, err) : TG_OK;
 }

@@ -49,7 +49,9 @@ static enum tg_rc run(struct cli *c, void *opts, const struct tg_opt_list *args,
     cli_signals_catch();
     TG_TRY(cli_package_open(args->v[0], &p, err));
     TG_TRY(check_first(o, &p, err));
-    TG_TRY(tg_tgsp_cosign(&p.src, key, out, true, err));
+    TG_AUTO(cli_progress_freep)
+    struct tg_progress *bar = tg_progress_new("signing", 2 * p.src.size);
+    TG_TRY(tg_tgsp_cosign(&p.src, key, out, true, bar, err));
     TG_TRY(cli_package_open(out, &made, err));
     cli_out_str(&c->out, "file", "package", out);
     cli_out_hex(&c->out, "package", "package (H)",

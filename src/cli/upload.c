@@ -269,7 +269,9 @@ static enum tg_rc complete(struct job *j, struct cli_uploaded *out, struct tg_er
                          .target = target,
                          .answer_schema = &tg_wire_package,
                          .answer = &out->package};
+    struct tg_progress *line = tg_progress_new_wait("the platform checks the package ...");
     enum tg_rc rc = call(j, &c, err);
+    tg_progress_free(line);
     if (!j->broke)
         (void)unlink(j->note); /* accepted or refused: either way it is over */
     return rc;

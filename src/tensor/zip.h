@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/progress.h"
 
 #define TG_ZIP_ENTRIES_MAX 200000
 #define TG_ZIP_NAME_MAX 1024
@@ -38,8 +39,10 @@ const struct tg_zip_entry *tg_zip_find(const struct tg_zip *z, struct tg_bytes n
 
 /* CRC-32 of ISO 3309, as ZIP has it. */
 uint32_t tg_zip_crc32(struct tg_bytes data);
-/* Is every entry what its CRC-32 says? Finds damage, not malice; reads all bytes.
+/* Is every entry what its CRC-32 says? Finds damage, not malice; reads all bytes, and counts them
+ * for progress (may be NULL).
  * @retval TG_E_FORMAT err names the entry */
-TG_RC tg_zip_check(const struct tg_zip *z, const char *what, struct tg_err *err);
+TG_RC tg_zip_check(const struct tg_zip *z, const char *what, struct tg_progress *progress,
+                   struct tg_err *err);
 
 #endif

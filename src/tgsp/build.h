@@ -78,10 +78,12 @@ TG_RC tg_tgsp_build(const struct tg_tgsp_build *b, const char *path, bool replac
 
 /* Write a copy with one more signature to out_path (which may be the source's own path, with
  * replace). The package's structure, hashes and chunk digests are checked first: nobody signs
- * broken bytes.
+ * broken bytes. progress (may be NULL) hears of nearly twice the file's bytes: checked, then
+ * copied.
  * @retval TG_E_EXISTS the key has signed already, or out_path exists  @retval TG_E_LIMIT 16 already
  */
 TG_RC tg_tgsp_cosign(const struct tg_src *src, const struct tg_sign_sk *signer,
-                     const char *out_path, bool replace, struct tg_err *err);
+                     const char *out_path, bool replace, struct tg_progress *progress,
+                     struct tg_err *err);
 
 #endif

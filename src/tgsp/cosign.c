@@ -36,7 +36,7 @@ static enum tg_rc entries_extend(const struct tg_tgsp *p, const struct tg_sign_s
 }
 
 static enum tg_rc copy_front(const struct tg_src *src, uint64_t n, const struct tg_newfile *f,
-                             struct tg_err *err)
+                             struct tg_progress *progress, struct tg_err *err)
 {
     TG_AUTO(tg_freep) uint8_t *buf = tg_alloc(COPY_STEP);
     if (!buf)
@@ -45,14 +45,17 @@ static enum tg_rc copy_front(const struct tg_src *src, uint64_t n, const struct 
         size_t step = n - off < COPY_STEP ? (size_t)(n - off) : COPY_STEP;
         TG_TRY(tg_src_read(src, buf, step, off, err));
         TG_TRY(tg_fd_pwrite(f->fd, f->path, buf, step, off, err));
+        tg_progress_add(progress, step);
         off += step;
     }
     return TG_OK;
 }
 
 enum tg_rc tg_tgsp_cosign(const struct tg_src *src, const struct tg_sign_sk *signer,
-                          const char *out_path, bool replace, struct tg_err *err)
+                          const char *out_path, bool replace, struct tg_progress *progress,
+                          struct tg_err *err)
 {
+    const struct tg_tgsp_run run = {.progress = progress};
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
     TG_AUTO(tg_buf_done) struct tg_buf json = TG_BUF_INIT(TG_TGSP_SIGNATURES_MAX);
     TG_AUTO(tg_newfile_abort) struct tg_newfile f = TG_NEWFILE_INIT;
@@ -60,11 +63,11 @@ enum tg_rc tg_tgsp_cosign(const struct tg_src *src, const struct tg_sign_sk *sig
     uint8_t field[4];
     TG_TRY(tg_tgsp_open(src, &p, err));
     TG_TRY(tg_tgsp_inspect(p, err));
-    TG_TRY(tg_tgsp_check_payload(p, NULL, err));
+    TG_TRY(tg_tgsp_check_payload(p, &run, err));
     TG_TRY(entries_extend(p, signer, &json, err));
     tg_tgsp_section_at(p, TG_TGSP_SEC_SIGNATURES, &off, &len);
     TG_TRY(tg_newfile_open(&f, out_path, FILE_MODE, replace, err));
-    TG_TRY(copy_front(src, off - sizeof field, &f, err));
+    TG_TRY(copy_front(src, off - sizeof field, &f, progress, err));
     tg_put_be32(field, (uint32_t)json.n);
     TG_TRY(tg_fd_pwrite(f.fd, f.path, field, sizeof field, off - sizeof field, err));
     TG_TRY(tg_fd_pwrite(f.fd, f.path, json.data, json.n, off, err));

@@ -109,6 +109,8 @@ static void no_bar_in_files_and_pipes(void **state)
     assert_int_equal(pipe(pair), 0);
     assert_int_equal(dup2(pair[1], STDERR_FILENO), STDERR_FILENO);
     p = tg_progress_new("packing", MIB);
+    assert_null(tg_progress_new_count("granting", 2));
+    assert_null(tg_progress_new_wait("the other side works"));
     assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO);
     (void)close(kept);
     (void)close(pair[0]);
@@ -118,12 +120,50 @@ static void no_bar_in_files_and_pipes(void **state)
     tg_progress_free(p);
 }
 
+static void things_are_counted(void **state)
+{
+    struct terminal t;
+    struct tg_progress *p;
+    char late[512];
+
+    (void)state;
+    terminal_on(&t);
+    p = tg_progress_new_count("granting", 300);
+    tg_clock_sleep_ms(1050);
+    tg_progress_add(p, 12);
+    shown(&t, late);
+    tg_progress_free(p);
+    terminal_off(&t);
+    assert_non_null(strstr(late, "granting"));
+    assert_non_null(strstr(late, "12 of 300"));
+    assert_null(strstr(late, "MiB"));
+}
+
+static void a_line_says_what_is_waited_for(void **state)
+{
+    struct terminal t;
+    struct tg_progress *p;
+    char early[512], end[512];
+
+    (void)state;
+    terminal_on(&t);
+    p = tg_progress_new_wait("the other side works");
+    shown(&t, early);
+    tg_progress_free(p);
+    shown(&t, end);
+    terminal_off(&t);
+    assert_string_equal(early, "\r\033[Kthe other side works");
+    assert_string_equal(end, "\r\033[K");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bar_after_a_second_on_a_terminal),
         cmocka_unit_test(short_work_shows_nothing),
         cmocka_unit_test(no_bar_in_files_and_pipes),
+        cmocka_unit_test(things_are_counted),
+        cmocka_unit_test(a_line_says_what_is_waited_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

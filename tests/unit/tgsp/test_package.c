@@ -414,18 +414,18 @@ static void test_cosign(void **state)
     struct tg_bytes view = tg_buf_view(&pkg);
     tg_src_mem(&src, &view, "m.tgsp");
     const char *out = fx_path(f, "co.tgsp");
-    assert_ok(tg_tgsp_cosign(&src, f->author2, out, false, &err));
+    assert_ok(tg_tgsp_cosign(&src, f->author2, out, false, NULL, &err));
     TG_AUTO(tg_buf_done) struct tg_buf co = fx_read(out);
     assert_ok(fx_open_all(tg_buf_view(&co), both, f->device, NULL, &err));
     struct tg_bytes co_view = tg_buf_view(&co);
     tg_src_mem(&src, &co_view, "co.tgsp");
-    assert_rc(tg_tgsp_cosign(&src, f->author2, out, true, &err), TG_E_EXISTS);
-    assert_rc(tg_tgsp_cosign(&src, f->stranger, out, false, &err), TG_E_EXISTS);
+    assert_rc(tg_tgsp_cosign(&src, f->author2, out, true, NULL, &err), TG_E_EXISTS);
+    assert_rc(tg_tgsp_cosign(&src, f->stranger, out, false, NULL, &err), TG_E_EXISTS);
     /* a damaged payload is not signed */
     co.data[co.n - 20000] ^= 1;
     co_view = tg_buf_view(&co);
-    assert_int_not_equal(tg_tgsp_cosign(&src, f->stranger, fx_path(f, "no.tgsp"), false, &err),
-                         TG_OK);
+    assert_int_not_equal(
+        tg_tgsp_cosign(&src, f->stranger, fx_path(f, "no.tgsp"), false, NULL, &err), TG_OK);
     assert_int_not_equal(access(fx_path(f, "no.tgsp"), F_OK), 0);
 }
 

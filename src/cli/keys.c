@@ -150,16 +150,30 @@ static enum tg_rc pair_names(const char *dir, const char *kind, bool force, stru
     return taken(p->pub, err);
 }
 
+/* A new pair is there as a whole or not at all. A file that --force was to replace may still be the
+ * old one, and one that someone else made meanwhile is theirs: those stay. */
+static void drop_new(const char *path, bool force, enum tg_rc rc)
+{
+    if (!force && rc != TG_E_EXISTS)
+        (void)unlink(path);
+}
+
 enum tg_rc cli_kem_pair_save(const struct tg_kem_sk *sk, struct tg_bytes pass, const char *dir,
                              bool force, struct tg_err *err)
 {
     TG_AUTO(pair_done) struct pair p = {0};
 
     TG_TRY(pair_names(dir, "encryption", force, &p, err));
-    TG_TRY(tg_kem_sk_save_file(sk, pass, p.priv, force, err));
-    enum tg_rc rc = tg_kem_pk_save_file(tg_kem_sk_pk(sk), p.pub, force, err);
-    if (rc != TG_OK)
+    enum tg_rc rc = tg_kem_sk_save_file(sk, pass, p.priv, force, err);
+    if (rc != TG_OK) {
+        drop_new(p.priv, force, rc);
+        return rc;
+    }
+    rc = tg_kem_pk_save_file(tg_kem_sk_pk(sk), p.pub, force, err);
+    if (rc != TG_OK) {
+        drop_new(p.pub, force, rc);
         (void)unlink(p.priv);
+    }
     return rc;
 }
 
@@ -169,9 +183,15 @@ enum tg_rc cli_sign_pair_save(const struct tg_sign_sk *sk, struct tg_bytes pass,
     TG_AUTO(pair_done) struct pair p = {0};
 
     TG_TRY(pair_names(dir, "signing", force, &p, err));
-    TG_TRY(tg_sign_sk_save_file(sk, pass, p.priv, force, err));
-    enum tg_rc rc = tg_sign_pk_save_file(tg_sign_sk_pk(sk), p.pub, force, err);
-    if (rc != TG_OK)
+    enum tg_rc rc = tg_sign_sk_save_file(sk, pass, p.priv, force, err);
+    if (rc != TG_OK) {
+        drop_new(p.priv, force, rc);
+        return rc;
+    }
+    rc = tg_sign_pk_save_file(tg_sign_sk_pk(sk), p.pub, force, err);
+    if (rc != TG_OK) {
+        drop_new(p.pub, force, rc);
         (void)unlink(p.priv);
+    }
     return rc;
 }

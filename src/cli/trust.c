@@ -207,19 +207,17 @@ static void warn_unmet(const struct tg_trust *t)
 
 /* Save t as the store after `cur`, signed; says on stderr when devices will want more signatures.
  */
-static enum tg_rc save_after(const struct trust *o, const char *path, struct tg_trust *t,
-                             struct tg_trust *cur, struct tg_err *err)
+static enum tg_rc text_after(const struct trust *o, const char *out, const struct tg_trust *t,
+                             const struct tg_trust *cur, struct tg_buf *text, struct tg_err *err)
 {
     TG_AUTO(signers_done) struct signers s = {.n = 0};
-    TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
     TG_AUTO(tg_trust_freep) struct tg_trust *next = NULL;
-    const char *out = o->out != NULL ? o->out : path;
 
     TG_TRY(load_signers(o, &s, err));
     cli_signals_catch();
     TG_TRY(tg_trust_save(t, tg_trust_version(cur) + 1, tg_clock_now(),
-                         (const struct tg_sign_sk *const *)s.v, s.n, &text, err));
-    TG_TRY(tg_trust_load(tg_buf_view(&text), out, &next, err));
+                         (const struct tg_sign_sk *const *)s.v, s.n, text, err));
+    TG_TRY(tg_trust_load(tg_buf_view(text), out, &next, err));
     enum tg_rc rc = tg_trust_succeeds(cur, next, err);
     if (rc == TG_E_DENIED && tg_trust_change_threshold(cur) > s.n)
         (void)fprintf(stderr,
@@ -229,7 +227,7 @@ static enum tg_rc save_after(const struct trust *o, const char *path, struct tg_
     else if (rc != TG_OK)
         return rc;
     warn_unmet(t);
-    return tg_file_write(out, tg_buf_view(&text), 0644, true, err);
+    return TG_OK;
 }
 
 /* ---- showing ---- */
@@ -282,13 +280,15 @@ static void show(struct cli_out *o, const char *path, const struct tg_trust *t)
         show_limits(o, t);
 }
 
-static enum tg_rc show_file(struct cli *c, const char *path, struct tg_err *err)
+/* The answer is put together first: once the store is complete nothing may fail any more. */
+static enum tg_rc write_and_show(struct cli *c, const char *path, struct tg_bytes text,
+                                 bool replace, struct tg_err *err)
 {
     TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
 
-    TG_TRY(cli_trust_load(path, &t, err));
+    TG_TRY(tg_trust_load(text, path, &t, err));
     show(&c->out, path, t);
-    return TG_OK;
+    return tg_file_write(path, text, 0644, replace, err);
 }
 
 /* ---- verbs ---- */
@@ -296,8 +296,12 @@ static enum tg_rc show_file(struct cli *c, const char *path, struct tg_err *err)
 static enum tg_rc run_show(struct cli *c, void *opts, const struct tg_opt_list *args,
                            struct tg_err *err)
 {
+    TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
+
     (void)opts;
-    return show_file(c, args->v[0], err);
+    TG_TRY(cli_trust_load(args->v[0], &t, err));
+    show(&c->out, args->v[0], t);
+    return TG_OK;
 }
 
 static enum tg_rc run_init(struct cli *c, void *opts, const struct tg_opt_list *args,
@@ -318,15 +322,16 @@ static enum tg_rc run_init(struct cli *c, void *opts, const struct tg_opt_list *
     warn_unmet(t);
     cli_signals_catch();
     TG_TRY(tg_trust_save(t, 1, tg_clock_now(), NULL, 0, &text, err));
-    TG_TRY(tg_file_write(args->v[0], tg_buf_view(&text), 0644, o->force, err));
-    return show_file(c, args->v[0], err);
+    return write_and_show(c, args->v[0], tg_buf_view(&text), o->force, err);
 }
 
 static enum tg_rc run_add(struct cli *c, void *opts, const struct tg_opt_list *args,
                           struct tg_err *err)
 {
     const struct trust *o = opts;
+    const char *out = o->out != NULL ? o->out : args->v[0];
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
+    TG_AUTO(tg_buf_done) struct tg_buf next = TG_BUF_INIT(TG_TRUST_MAX);
     TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
     TG_AUTO(tg_trust_freep) struct tg_trust *cur = NULL;
 
@@ -337,8 +342,8 @@ static enum tg_rc run_add(struct cli *c, void *opts, const struct tg_opt_list *a
     TG_TRY(tg_trust_load(tg_buf_view(&text), args->v[0], &t, err));
     TG_TRY(add_keys(t, o, err));
     TG_TRY(set_limits(t, o, err));
-    TG_TRY(save_after(o, args->v[0], t, cur, err));
-    return show_file(c, o->out != NULL ? o->out : args->v[0], err);
+    TG_TRY(text_after(o, out, t, cur, &next, err));
+    return write_and_show(c, out, tg_buf_view(&next), true, err);
 }
 
 /* A key to remove: its id in hex, or its .pub file. */
@@ -358,7 +363,9 @@ static enum tg_rc run_remove(struct cli *c, void *opts, const struct tg_opt_list
                              struct tg_err *err)
 {
     const struct trust *o = opts;
+    const char *out = o->out != NULL ? o->out : args->v[0];
     TG_AUTO(tg_buf_done) struct tg_buf text = TG_BUF_INIT(TG_TRUST_MAX);
+    TG_AUTO(tg_buf_done) struct tg_buf next = TG_BUF_INIT(TG_TRUST_MAX);
     TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
     TG_AUTO(tg_trust_freep) struct tg_trust *cur = NULL;
     uint8_t id[TG_SIGN_ID_LEN];
@@ -369,8 +376,8 @@ static enum tg_rc run_remove(struct cli *c, void *opts, const struct tg_opt_list
         TG_TRY(key_id_of(args->v[i], id, err));
         TG_TRY(tg_trust_remove(t, id, err));
     }
-    TG_TRY(save_after(o, args->v[0], t, cur, err));
-    return show_file(c, o->out != NULL ? o->out : args->v[0], err);
+    TG_TRY(text_after(o, out, t, cur, &next, err));
+    return write_and_show(c, out, tg_buf_view(&next), true, err);
 }
 
 static enum tg_rc run_sign(struct cli *c, void *opts, const struct tg_opt_list *args,
@@ -391,8 +398,7 @@ static enum tg_rc run_sign(struct cli *c, void *opts, const struct tg_opt_list *
         if (tg_buf_bytes(&text, tg_buf_view(&signed_text)) != TG_OK)
             return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     }
-    TG_TRY(tg_file_write(out, tg_buf_view(&text), 0644, true, err));
-    return show_file(c, out, err);
+    return write_and_show(c, out, tg_buf_view(&text), true, err);
 }
 
 const struct cli_verb cli_trust_init = {

@@ -14,8 +14,9 @@ static enum tg_rc save(enum tg_rc made, const struct tg_buf *pem, const char *pa
                        bool force, struct tg_err *err)
 {
     if (made != TG_OK)
-        return TG_FAIL(err, made, "%s: the key could not be encoded%s", path,
-                       made == TG_E_USAGE ? ": the passphrase is empty or too long" : "");
+        return TG_FAIL(err, made, "%s: the key could not be encoded: %s", path,
+                       made == TG_E_USAGE ? "the passphrase is empty or too long"
+                                          : tg_rc_text(made));
     enum tg_rc rc = tg_file_write(path, tg_buf_view(pem), mode, force, err);
     if (rc == TG_E_EXISTS)
         return TG_FAIL(err, rc,

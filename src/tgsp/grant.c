@@ -66,7 +66,7 @@ enum tg_rc tg_grant_make(struct tg_tgsp *p, const struct tg_grant_spec *spec, st
     enum tg_rc rc =
         tg_wrap_seal(&w, spec->recipient, spec->rng, tg_tgsp_keys_get(p)->file_key, &d.f.recipient);
     if (rc != TG_OK)
-        return TG_FAIL(err, rc, "grant: can't wrap the key for this recipient");
+        return TG_FAIL(err, rc, "grant: can't wrap the key for this recipient: %s", tg_rc_text(rc));
     memcpy(d.f.package_id, p->header.package_id, TG_TGSP_PACKAGE_ID_LEN);
     memcpy(d.f.header_sha256, p->h, TG_TGSP_H_LEN);
     d.f.issued_at = spec->issued_at;

@@ -49,15 +49,15 @@ py:pytest_timeout                         | python3-pytest-timeout
 cmd:strace                                | strace
 cmd:gdb                                   | gdb
 cmd:g++                                   | g++
-cmd:clang                                 | clang'
+cmd:clang                                 | clang
+cmd:valgrind                              | valgrind'
 needs_fuzz='
 cmd:clang                                 | clang
 glob:/usr/lib/*/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a | libclang-rt-dev'
 needs_check='
 cmd:clang                                 | clang
 cmd:clang-format                          | clang-format
-cmd:clang-tidy                            | clang-tidy
-cmd:valgrind                              | valgrind'
+cmd:clang-tidy                            | clang-tidy'
 needs_bench='
 cmd:age                                   | age'
 

@@ -312,6 +312,11 @@ static void begin(struct tg_daemon *d, const struct tg_directive *dir)
         already_running(d, dir);
         return;
     }
+    if (rc == TG_E_IO || rc == TG_E_NOMEM) { /* this device's trouble: ask again at the next */
+        tg_daemon_why(&d->link.why, rc, err.msg);
+        tg_log_err("agent.deployment", &err);
+        return;
+    }
     if (rc == TG_E_EXPIRED) { /* perhaps this clock is wrong: look again at the next check-in */
         struct tg_why why;
         tg_daemon_why(&why, rc, err.msg);

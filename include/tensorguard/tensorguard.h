@@ -51,20 +51,20 @@ extern "C" {
 /* Numbers stay what they are within a major version. */
 enum tg_status {
     TG_STATUS_OK = 0,
-    TG_STATUS_NOMEM = 1,       /* out of memory, or memory could not be locked */
-    TG_STATUS_IO = 2,          /* the system failed, or nobody listens at the socket */
-    TG_STATUS_AGAIN = 3,       /* not now: every slot is in use */
-    TG_STATUS_CLOSED = 4,      /* the worker is gone and no other took over in time */
-    TG_STATUS_TIMEOUT = 5,     /* no answer yet; the call is still under way */
-    TG_STATUS_FORMAT = 6,      /* what came is not the protocol */
-    TG_STATUS_DENIED = 7,      /* this user may not */
-    TG_STATUS_NOTFOUND = 8,    /* no such file or tensor */
-    TG_STATUS_LIMIT = 9,       /* over a limit */
-    TG_STATUS_UNSUPPORTED = 10,/* the worker or the model can't do that */
-    TG_STATUS_STATE = 11,      /* not in this state, or not in this order */
-    TG_STATUS_USAGE = 12,      /* a wrong argument, a wrong shape */
-    TG_STATUS_CHANGED = 13,    /* the model that serves now has other inputs or outputs */
-    TG_STATUS_INTERNAL = 14    /* the model failed on this input, or a bug */
+    TG_STATUS_NOMEM = 1,        /* out of memory, or memory could not be locked */
+    TG_STATUS_IO = 2,           /* the system failed, or nobody listens at the socket */
+    TG_STATUS_AGAIN = 3,        /* not now: every slot is in use */
+    TG_STATUS_CLOSED = 4,       /* the worker is gone and no other took over in time */
+    TG_STATUS_TIMEOUT = 5,      /* no answer yet; the call is still under way */
+    TG_STATUS_FORMAT = 6,       /* what came is not the protocol */
+    TG_STATUS_DENIED = 7,       /* this user may not */
+    TG_STATUS_NOTFOUND = 8,     /* no such file or tensor */
+    TG_STATUS_LIMIT = 9,        /* over a limit */
+    TG_STATUS_UNSUPPORTED = 10, /* the worker or the model can't do that */
+    TG_STATUS_STATE = 11,       /* not in this state, or not in this order */
+    TG_STATUS_USAGE = 12,       /* a wrong argument, a wrong shape */
+    TG_STATUS_CHANGED = 13,     /* the model that serves now has other inputs or outputs */
+    TG_STATUS_INTERNAL = 14     /* the model failed on this input, or a bug */
 };
 
 #define TG_ERROR_TEXT 512
@@ -169,7 +169,8 @@ TG_API void *tg_call_input(struct tg_call *c, size_t i);
  * @retval TG_STATUS_USAGE not what the model declares, or more than there is room for */
 TG_CHECKED enum tg_status tg_call_shape(struct tg_call *c, size_t i, const int64_t *dims,
                                         size_t n_dims, struct tg_error *err);
-/* Hand it in. Calls are handed in in the order in which they were begun, and answered in that order.
+/* Hand it in. Calls are handed in in the order in which they were begun, and answered in that
+ * order.
  * @retval TG_STATUS_STATE an earlier call was not handed in yet, or this one was before */
 TG_CHECKED enum tg_status tg_call_submit(struct tg_call *c, struct tg_error *err);
 /* Wait for its answer, at most timeout_ns nanoseconds.
@@ -209,6 +210,7 @@ TG_CHECKED enum tg_status tg_model_open_file(struct tg_model *m, const char *pat
 /* The same as a stream for reading; fclose it. */
 TG_CHECKED enum tg_status tg_model_fopen(struct tg_model *m, const char *path, FILE **out,
                                          struct tg_error *err);
+
 /* One tensor as a file of weights describes it. */
 struct tg_weight_info {
     char type[16]; /* as safetensors names it: "F32", "BF16", "I64" */
@@ -223,8 +225,7 @@ struct tg_weight_info {
  * @retval TG_STATUS_UNSUPPORTED the tensor is not packed in it: take the file */
 TG_CHECKED enum tg_status tg_model_open_tensor(struct tg_model *m, const char *path,
                                                const char *name, int *fd,
-                                               struct tg_weight_info *info,
-                                               struct tg_error *err);
+                                               struct tg_weight_info *info, struct tg_error *err);
 
 #ifdef __cplusplus
 }

@@ -44,7 +44,8 @@ struct tg_spawn {
     struct tg_user user;
 };
 
-#define TG_SPAWN_INIT ((struct tg_spawn){.key_at = -1, .key_dir = -1, .work_dir = -1, .out = -1, .words = -1})
+#define TG_SPAWN_INIT                                                                              \
+    ((struct tg_spawn){.key_at = -1, .key_dir = -1, .work_dir = -1, .out = -1, .words = -1})
 
 /* Start it. A failure of the child before the program runs (no such program, no such key, may not
  * take the user) is returned here, with words; the child dies when the agent does.

@@ -66,10 +66,8 @@ struct tg_worker {
 };
 
 #define TG_WORKER_INIT                                                                             \
-    ((struct tg_worker){.ctl = -1,                                                                 \
-                        .words = TG_WORDS_INIT,                                                    \
-                        .grant_fd = -1,                                                            \
-                        .allowance = TG_WORKER_MSG_BURST})
+    ((struct tg_worker){                                                                           \
+        .ctl = -1, .words = TG_WORDS_INIT, .grant_fd = -1, .allowance = TG_WORKER_MSG_BURST})
 
 struct tg_worker_start {
     const struct tg_state *state;

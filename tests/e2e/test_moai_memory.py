@@ -131,7 +131,8 @@ def test_a_package_that_is_not_run_is_searched_too(folder):
     """It is held, to be handed over: there is no inference."""
     source = folder / "held"
     source.mkdir()
-    (source / "saved_model.pb").write_bytes(struct.pack("<30000f", *(random.Random(5).gauss(0, 1) for _ in range(30000))))
+    numbers = random.Random(5)
+    (source / "saved_model.pb").write_bytes(struct.pack("<30000f", *(numbers.gauss(0, 1) for _ in range(30000))))
     kit("package", "--dir", folder, "--input", source, "--out", folder / "held.tgsp", "--model", "held", "--format", "savedmodel")
     words = [MOAI, "--verify-memory", "--package", folder / "held.tgsp", "--trust", folder / "store.tgtrust", "--key",
              folder / "device.priv", "--fleet", "F", "--device-id", "D", "--protection", "any", "--json"]

@@ -175,6 +175,9 @@ static uint64_t earliest(const struct tg_daemon *d)
             at = w->deadline_ms;
         if (w->ping_ms && w->ping_ms < at)
             at = w->ping_ms;
+        uint64_t words_ms = tg_words_due(&w->words);
+        if (words_ms && words_ms < at)
+            at = words_ms;
     }
     return at;
 }

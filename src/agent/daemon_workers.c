@@ -177,6 +177,8 @@ static void on_words(void *arg)
     struct tg_slot *slot = arg;
     if (tg_words_read(&slot->w.words, tg_daemon_now_ms()) == TG_E_CLOSED)
         words_close(slot);
+    else if (tg_words_due(&slot->w.words))
+        tg_daemon_turn(slot->daemon); /* sets the timer for it */
 }
 
 static TG_RC slot_listen(struct tg_slot *slot, struct tg_err *err)
@@ -308,6 +310,7 @@ void tg_daemon_deadlines(struct tg_daemon *d, uint64_t now_ms)
     for (size_t i = 0; i < TG_SLOTS; i++) {
         struct tg_slot *slot = &d->slots[i];
         check_deadline(slot, now_ms);
+        tg_words_tell(&slot->w.words, now_ms);
         if (slot->role != TG_ROLE_FREE && slot->w.ping_ms != 0 && now_ms >= slot->w.ping_ms)
             ping(slot, now_ms);
     }

@@ -48,6 +48,7 @@ static void end_line(struct tg_words *w, uint64_t now_ms)
     allow(w, now_ms);
     if (w->n > 0 && w->allowance == 0) {
         w->dropped++;
+        w->dropped_ms = now_ms;
     } else if (w->n > 0) {
         w->allowance--;
         tell_dropped(w);
@@ -82,6 +83,17 @@ TG_RC tg_words_read(struct tg_words *w, uint64_t now_ms)
         return TG_E_CLOSED;
     tg_words_take(w, tg_bytes_make(buf, (size_t)n), now_ms);
     return TG_E_AGAIN;
+}
+
+uint64_t tg_words_due(const struct tg_words *w)
+{
+    return w->dropped > 0 ? w->dropped_ms + TG_WORDS_QUIET_MS : 0;
+}
+
+void tg_words_tell(struct tg_words *w, uint64_t now_ms)
+{
+    if (w->dropped > 0 && now_ms >= tg_words_due(w))
+        tell_dropped(w);
 }
 
 /* A pipe holds 64 KiB: what a worker that goes on writing adds meanwhile is not waited for. */

@@ -18,6 +18,8 @@
  * ten, one that serves hardly any. */
 #define TG_WORDS_BURST 128
 #define TG_WORDS_EACH_MS 200
+/* What was dropped is told with the next line that is not, or when nothing came for so long. */
+#define TG_WORDS_QUIET_MS 1000
 
 struct tg_words {
     int fd; /* what the worker writes to, our end; -1: closed */
@@ -27,7 +29,8 @@ struct tg_words {
     bool cut;          /* the line is longer: what comes until its end is passed over */
     uint64_t heard_ms; /* when the allowance was counted last */
     unsigned allowance;
-    uint64_t dropped; /* lines, not told yet */
+    uint64_t dropped;    /* lines, not told yet */
+    uint64_t dropped_ms; /* when the last of them came */
 };
 
 #define TG_WORDS_INIT ((struct tg_words){.fd = -1})
@@ -42,6 +45,12 @@ TG_RC tg_words_read(struct tg_words *w, uint64_t now_ms);
 
 /* The same for bytes wherever they came from. */
 void tg_words_take(struct tg_words *w, struct tg_bytes text, uint64_t now_ms);
+
+/* When tg_words_tell has something to tell, in ms; 0: never, as things are. */
+uint64_t tg_words_due(const struct tg_words *w);
+
+/* Say how many lines were dropped, if that is due by now. */
+void tg_words_tell(struct tg_words *w, uint64_t now_ms);
 
 /* Pass on its last words, and close. */
 void tg_words_end(struct tg_words *w, uint64_t now_ms);

@@ -116,6 +116,26 @@ static void test_a_flood_is_dropped_and_counted(void **state)
     assert_string_equal(strrchr(got, '=') - strlen("later worker"), "later worker=77\n");
 }
 
+/* A worker that floods and then has nothing more to say: the operator hears of it all the same. */
+static void test_what_was_dropped_is_told_without_another_line(void **state)
+{
+    (void)state;
+    struct tg_words w = fresh();
+    assert_int_equal(tg_words_due(&w), 0);
+    log_begin(&log_);
+    for (int i = 0; i < TG_WORDS_BURST + 3; i++)
+        tg_words_take(&w, tg_bytes_str("again\n"), 5);
+    assert_int_equal(tg_words_due(&w), 5 + TG_WORDS_QUIET_MS);
+    tg_words_tell(&w, 4 + TG_WORDS_QUIET_MS);
+    assert_int_equal(w.dropped, 3);
+    tg_words_tell(&w, 5 + TG_WORDS_QUIET_MS);
+    assert_int_equal(tg_words_due(&w), 0);
+    tg_words_tell(&w, 6 + TG_WORDS_QUIET_MS);
+    const char *got = log_end(&log_);
+    assert_int_equal(lines(got), TG_WORDS_BURST + 1);
+    assert_contains(got, "pid=77 log_lines_dropped=3\n");
+}
+
 static void test_last_words_are_heard_and_nobody_waits(void **state)
 {
     (void)state;
@@ -148,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_nothing_can_be_forged),
         cmocka_unit_test(test_long_lines_are_cut_and_said_to_be),
         cmocka_unit_test(test_a_flood_is_dropped_and_counted),
+        cmocka_unit_test(test_what_was_dropped_is_told_without_another_line),
         cmocka_unit_test(test_last_words_are_heard_and_nobody_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

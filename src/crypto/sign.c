@@ -213,8 +213,11 @@ enum tg_rc tg_sign(const struct tg_sign_sk *sk, struct tg_bytes msg, bool determ
     if (!tg_sig_half_sign(&classic, msg, made.classic, sizeof made.classic) ||
         !tg_sig_half_sign(&pqc, msg, made.pqc, sizeof made.pqc))
         return tg_ossl_rc(TG_E_INTERNAL);
-    *sig = made;
-    return TG_OK;
+    enum tg_rc rc = tg_sign_verify(sk->pk, msg, &made);
+    if (rc == TG_OK)
+        *sig = made;
+    tg_wipe(&made, sizeof made);
+    return rc == TG_OK || rc == TG_E_NOMEM ? rc : TG_E_INTERNAL;
 }
 
 enum tg_rc tg_sign_verify(const struct tg_sign_pk *pk, struct tg_bytes msg,

@@ -47,7 +47,10 @@ TG_DEFINE_AUTO(struct tg_sign_sk, tg_sign_sk_freep, tg_sign_sk_free);
 const struct tg_sign_pk *tg_sign_sk_pk(const struct tg_sign_sk *sk);
 
 /* Both halves over msg. ML-DSA is hedged; with `deterministic` set it is FIPS 204's deterministic
- * variant (fixed vectors only). */
+ * variant (fixed vectors only). What was made is verified before it is given out: a faulty
+ * signature can give the key away, and libcrypto 3.5 makes one when it runs out of memory while it
+ * hashes.
+ * @retval TG_E_INTERNAL it could not be made, or does not verify  @retval TG_E_NOMEM */
 TG_RC tg_sign(const struct tg_sign_sk *sk, struct tg_bytes msg, bool deterministic,
               struct tg_sig *sig);
 

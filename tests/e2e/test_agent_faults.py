@@ -1,13 +1,11 @@
 """What goes wrong: cut connections, full disks, kill -9 at every step, workers that crash and hang."""
 import json
 import os
-import pathlib
 import random
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -282,41 +280,54 @@ def catch_worker(a, known, sig):
     return pid
 
 
-def catch_trials(a, known, sig, n):
-    """The same for n workers on trial, and for those that follow the download before them."""
-    while n > 0:
-        def fresh():
-            for pid in tg_agent.worker_pids(a.process.pid):
-                if pid not in known:
-                    return pid, argv_of(pid)
-            return None
-        pid, argv = tg.wait_for("a new worker", fresh, every=0.0005)
-        while argv and b"worker" not in argv:  # it is still the agent's child before exec
-            argv = argv_of(pid)
-        try:
-            os.kill(pid, sig)
-        except ProcessLookupError:
-            pass
-        known.add(pid)
-        n -= b"--arrival-fd" not in argv
-
-
-def catch_every(a, known, sig, over):
-    """The same for every worker until `over`."""
-    while not over.wait(0.0005):
-        for pid in set(tg_agent.worker_pids(a.process.pid)) - known:
-            known.add(pid)
-            try:
-                os.kill(pid, sig)
-            except ProcessLookupError:
+# The real worker, with a child of its own between it and the agent: when the worker says that it loads, and the file
+# holds the number of a signal, the child sends it that signal and passes nothing on any more.
+CAUGHT = """#!{python}
+import os, pathlib, select, socket, sys
+real, sig, argv = {real!r}, pathlib.Path({sig!r}), sys.argv[1:]
+if argv[0] != "worker" or not sig.read_text():
+    os.execv(real, [real, *argv])
+at = argv.index("--control-fd") + 1
+agent = socket.socket(fileno=int(argv[at]))
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+theirs.set_inheritable(True)
+worker = os.getpid()
+if os.fork():
+    argv[at] = str(theirs.detach())
+    agent.close()
+    ours.close()
+    os.execv(real, [real, *argv])
+theirs.close()
+while True:
+    for s in select.select([agent, ours], [], [])[0]:
+        text = s.recv(65536)
+        if not text:
+            os._exit(0)
+        if s is ours and b'"loading"' in text:
+            os.kill(worker, int(sig.read_text()))
+            while agent.recv(65536):  # until the agent has had enough of it
                 pass
+            os._exit(0)
+        (ours if s is agent else agent).send(text)
+"""
 
 
-def argv_of(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
+@pytest.fixture
+def caught(world, tmp_path):
+    """An agent that serves version 1, and the file with the signal that its next workers get while they load."""
+    def make(*options):
+        a = world.agent()
+        sig = tmp_path / "signal"
+        sig.write_text("")
+        a.worker = tmp_path / "worker"
+        a.worker.write_text(CAUGHT.format(python=sys.executable, real=str(programs.path("tensorguard-moai")), sig=str(sig)))
+        a.worker.chmod(0o755)
+        a.enrol(*options)
+        _, one = world.ship(1)
+        a.start()
+        world.wait_update(one, a.id, "running")
+        return a, sig
+    return make
 
 
 def test_worker_killed_while_loading_is_tried_again(world):
@@ -332,46 +343,31 @@ def test_worker_killed_while_loading_is_tried_again(world):
     assert a.serves(2)
 
 
-def test_worker_killed_every_time_while_loading(world):
-    a = world.agent().enrol()
-    _, one = world.ship(1)
-    a.start()
-    world.wait_update(one, a.id, "running")
-    known = set(tg_agent.worker_pids(a.process.pid))
+def test_worker_killed_every_time_while_loading(world, caught):
+    a, sig = caught()
+    sig.write_text(str(int(signal.SIGKILL)))
     _, two = world.ship(2)
-    catch_trials(a, known, signal.SIGKILL, 3)
-    # on a busy machine the signal may come when it is healthy already: then it ran, and the device goes back
-    u = world.wait_update(two, a.id, "failed", "rolled_back")
-    assert "signal 9 (Killed)" in u["reason"], u
+    u = world.wait_update(two, a.id, "failed")
+    assert "the worker died while it loaded: signal 9 (Killed)" in u["reason"], u
+    assert a.status()["update"]["tries"] == 3
     a.wait_serving("1")
     assert a.serves(1)
-    if u["state"] == "failed":
-        assert "the worker died while it loaded" in u["reason"] and a.status()["update"]["tries"] == 3
     a.kill()  # and it is not tried again by itself
+    sig.write_text("")
     a.start()
     a.wait_serving("1")
     time.sleep(2)
-    assert world.update(two, a.id)["state"] == u["state"]
+    assert world.update(two, a.id)["state"] == "failed"
     _, three = world.ship(2)  # the operator says so again
     world.wait_update(three, a.id, "running")
 
 
-def test_worker_that_hangs_while_loading(world):
-    a = world.agent().enrol("--load-timeout", "2")
-    _, one = world.ship(1)
-    a.start()
-    world.wait_update(one, a.id, "running")
-    known = set(tg_agent.worker_pids(a.process.pid))
+def test_worker_that_hangs_while_loading(world, caught):
+    a, sig = caught("--load-timeout", "2")
+    sig.write_text(str(int(signal.SIGSTOP)))
     _, two = world.ship(2)
-    over = threading.Event()
-    catching = threading.Thread(target=catch_every, args=(a, known, signal.SIGSTOP, over))
-    catching.start()
-    try:
-        u = world.wait_update(two, a.id, "failed")
-    finally:
-        over.set()
-        catching.join()
-    assert u["code"] == "TIMEOUT" and "hung" in u["reason"], u
+    u = world.wait_update(two, a.id, "failed")
+    assert u["code"] == "TIMEOUT" and "the worker hung while" in u["reason"], u
     assert a.serves(1)
     assert len(tg_agent.worker_pids(a.process.pid)) == 1  # the hung ones are gone
 

@@ -13,6 +13,7 @@ import tg_agent
 STARTS = 5
 STREAM_MIB = 256
 STREAM_PAIRS = 3
+TAIL_MIB = (64, 256, 1024)  # what is left to do when the last byte has come must not grow with these
 INFER = programs.BUILD / "tests" / "bench" / "bench_infer"
 
 
@@ -77,7 +78,30 @@ def streamed(results, d, mib, pairs):
         world.stop()
 
 
+def tails(results, d, sizes):
+    """From the last byte of a download to a worker that is healthy, by the size of the package; the model is the same."""
+    (d / "tails").mkdir()
+    world = tg_agent.World(d / "tails", tg.make_author(d / "tails-author"), poll=60)
+    try:
+        first = None
+        for mib in sizes:
+            h = world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(mib << 20)}))
+            times = []
+            for i in range(3):
+                agent = world.agent(f"tail{mib}-{i}").enrol()
+                world.deploy(h, agent.id)
+                agent.start()
+                times.append(logged(agent, "agent.healthy") - logged(agent, "early=complete"))
+                agent.kill()
+            tail = statistics.median(times) * 1e3
+            results.add(f"streamed load, {mib} MiB: last byte to healthy", tail, "ms", first, first and f"of {sizes[0]} MiB")
+            first = first or tail
+    finally:
+        world.stop()
+
+
 def measure(results, d, args):
+    tails(results, d, [mib for mib in TAIL_MIB if mib <= args.size] or [args.size])
     streamed(results, d, min(STREAM_MIB, args.size), min(STREAM_PAIRS, args.rounds))
     world = tg_agent.World(d, tg.make_author(d / "author"), poll=60)
     try:

@@ -42,7 +42,7 @@ valgrind_units() {
 
 fault_sweeps() {
     tools/build.sh "$base-test" >/dev/null || return 1
-    TG_FULL=1 TENSORGUARD_BUILD=$base-test /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e/test_fault_sweeps.py
+    TG_FULL=1 TENSORGUARD_BUILD=$base-test /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e/test_fault_sweeps.py tests/e2e/test_hostile_worker.py
 }
 
 sanitized_programs() {

@@ -7,6 +7,7 @@
 #include <seccomp.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #include "moai/sandbox.h"
 
@@ -17,6 +18,7 @@ enum check {
     EMPTY_PATH,  /* argument 3 has AT_EMPTY_PATH: fstat of newer C libraries */
     NAME,        /* argument 0 is PR_SET_NAME: threads are named */
     READABLE,    /* argument 1 is FIONREAD */
+    NO_MORE,     /* argument 1 is SHUT_WR, which does nothing to a socket that listens */
     ANEW,        /* argument 2 is what "wb" of the C library opens with: write, create, truncate */
     OWN_LIMIT,   /* arguments 0 and 2 are 0: getrlimit, of this process, changing nothing */
     SEALING,     /* argument 1 is F_ADD_SEALS */
@@ -51,7 +53,7 @@ static const struct {
     {SCMP_SYS(accept4),           BOTH,            ANY        },
     {SCMP_SYS(sendmsg),           BOTH,            ANY        }, /* the native socket's, with shared memory */
     {SCMP_SYS(recvmsg),           BOTH,            ANY        },
-    {SCMP_SYS(shutdown),          BOTH,            ANY        },
+    {SCMP_SYS(shutdown),          BOTH,            NO_MORE    },
     {SCMP_SYS(getsockopt),        BOTH,            ANY        },
     {SCMP_SYS(uname),             BOTH,            ANY        }, /* getnameinfo of Unix sockets */
     {SCMP_SYS(epoll_wait),        BOTH,            ANY        },
@@ -127,6 +129,8 @@ static int add(scmp_filter_ctx ctx, int nr, enum check check)
                                 SCMP_A2(SCMP_CMP_EQ, O_WRONLY | O_CREAT | O_TRUNC, 0));
     case READABLE:
         return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1(SCMP_CMP_EQ, FIONREAD, 0));
+    case NO_MORE:
+        return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 1, SCMP_A1(SCMP_CMP_EQ, SHUT_WR, 0));
     case OWN_LIMIT:
         return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 2, SCMP_A0(SCMP_CMP_EQ, 0, 0),
                                 SCMP_A2(SCMP_CMP_EQ, 0, 0));

@@ -95,6 +95,7 @@ FORBIDDEN(serve_pread, TG_SANDBOX_SERVE, pread(0, no_args, 0, 0))
 FORBIDDEN(serve_seccomp, TG_SANDBOX_SERVE, syscall(SYS_seccomp, 0, 0, NULL))
 FORBIDDEN(serve_thread, TG_SANDBOX_SERVE, syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0))
 FORBIDDEN(serve_dup, TG_SANDBOX_SERVE, fcntl(2, F_DUPFD, 40))
+FORBIDDEN(serve_shut, TG_SANDBOX_SERVE, shutdown(0, SHUT_RDWR))
 FORBIDDEN(serve_memfd, TG_SANDBOX_SERVE, syscall(SYS_memfd_create, "x", MFD_HUGETLB))
 
 static void forbidden_calls_kill(void **state)
@@ -103,32 +104,33 @@ static void forbidden_calls_kill(void **state)
         const char *name;
         case_fn *fn;
     } rows[] = {
-        {"open",             do_open        },
-        {"create",           do_creat       },
-        {"stat",             do_stat        },
-        {"socket",           do_socket      },
-        {"socketpair",       do_socketpair  },
-        {"connect",          do_connect     },
-        {"execve",           do_exec        },
-        {"fork",             do_fork        },
-        {"vfork",            do_vfork       },
-        {"ptrace",           do_ptrace      },
-        {"process_vm_readv", do_readv       },
-        {"memfd_create",     do_memfd       },
-        {"dumpable",         do_dumpable    },
-        {"setuid",           do_setuid      },
-        {"unlink",           do_unlink      },
-        {"setrlimit",        do_setlimit    },
-        {"kill",             do_kill        },
-        {"bpf",              do_bpf         },
-        {"io_uring",         do_uring       },
-        {"mmap exec",        do_exec_map    },
-        {"mprotect exec",    do_exec_protect},
-        {"serving: pread64", serve_pread    },
-        {"serving: seccomp", serve_seccomp  },
-        {"serving: clone",   serve_thread   },
-        {"serving: dup",     serve_dup      },
-        {"serving: memfd",   serve_memfd    },
+        {"open",              do_open        },
+        {"create",            do_creat       },
+        {"stat",              do_stat        },
+        {"socket",            do_socket      },
+        {"socketpair",        do_socketpair  },
+        {"connect",           do_connect     },
+        {"execve",            do_exec        },
+        {"fork",              do_fork        },
+        {"vfork",             do_vfork       },
+        {"ptrace",            do_ptrace      },
+        {"process_vm_readv",  do_readv       },
+        {"memfd_create",      do_memfd       },
+        {"dumpable",          do_dumpable    },
+        {"setuid",            do_setuid      },
+        {"unlink",            do_unlink      },
+        {"setrlimit",         do_setlimit    },
+        {"kill",              do_kill        },
+        {"bpf",               do_bpf         },
+        {"io_uring",          do_uring       },
+        {"mmap exec",         do_exec_map    },
+        {"mprotect exec",     do_exec_protect},
+        {"serving: pread64",  serve_pread    },
+        {"serving: seccomp",  serve_seccomp  },
+        {"serving: clone",    serve_thread   },
+        {"serving: dup",      serve_dup      },
+        {"serving: memfd",    serve_memfd    },
+        {"serving: shutdown", serve_shut     },
     };
 
     (void)state;

@@ -1,5 +1,8 @@
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "moai/bake.h"
@@ -142,6 +145,30 @@ static void join_thread(OrtCustomThreadHandle handle)
     tg_free(t);
 }
 
+/* Some builds of ONNX Runtime (Debian 13's) write a line to standard error for each operator that
+ * two of its libraries both know, past the logger: some hundred, in which ours would drown. What
+ * cannot be silenced is only heard. */
+static int hush(void)
+{
+    int was = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    int null = was < 0 ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    if (null >= 0 && dup2(null, STDERR_FILENO) >= 0) {
+        (void)close(null);
+        return was;
+    }
+    tg_fd_close(null);
+    tg_fd_close(was);
+    return -1;
+}
+
+static void unhush(int was)
+{
+    if (was >= 0)
+        (void)dup2(was, STDERR_FILENO);
+    tg_fd_close(was);
+}
+
 static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *err)
 {
     OrtThreadingOptions *t = NULL;
@@ -157,11 +184,14 @@ static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *er
         rc = tg_ort_check(o, o->api->SetGlobalCustomCreateThreadFn(t, make_thread), "threads", err);
     if (rc == TG_OK)
         rc = tg_ort_check(o, o->api->SetGlobalCustomJoinThreadFn(t, join_thread), "threads", err);
-    if (rc == TG_OK)
+    if (rc == TG_OK) {
+        int was = hush();
         rc = tg_ort_check(o,
                           o->api->CreateEnvWithCustomLoggerAndGlobalThreadPools(
                               drop_log, NULL, ORT_LOGGING_LEVEL_FATAL, "moai", t, &o->env),
                           "environment", err);
+        unhush(was);
+    }
     o->api->ReleaseThreadingOptions(t);
     TG_TRY(rc);
     TG_TRY(tg_ort_check(o, o->api->DisableTelemetryEvents(o->env), "telemetry", err));

@@ -3,6 +3,7 @@ import os
 import pathlib
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -32,18 +33,19 @@ class Watch(threading.Thread):
 
 def run(*argv):
     """Run to the end, which must be good."""
-    start = time.monotonic()
-    child = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    watch = Watch(child.pid)
-    out, err = child.stdout.read(), child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - start
-    watch.join()
-    child.stdout.close()
-    child.stderr.close()
-    if child.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, argv))}: exit {child.returncode}\n{err.decode(errors='replace')}")
+    with tempfile.TemporaryFile() as words:  # a pipe that nobody empties would stop it
+        start = time.monotonic()
+        child = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=words)
+        watch = Watch(child.pid)
+        out = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.monotonic() - start
+        watch.join()
+        child.stdout.close()
+        if child.returncode != 0:
+            words.seek(0)
+            raise RuntimeError(f"{' '.join(map(str, argv))}: exit {child.returncode}\n{words.read().decode(errors='replace')}")
     return Took(wall, usage.ru_utime + usage.ru_stime, watch.peak, out.decode(errors="replace"))
 
 

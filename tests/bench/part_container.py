@@ -82,7 +82,8 @@ def engine(results, d, args):
     """The engine alone, in one process (bench_container.c), and age, in turn."""
     tool = programs.BUILD / "tests" / "bench" / "bench_container"
     shots, age = {package: [] for _, package, _ in SUITES}, []
-    warm(d / "m.age")
+    if not args.without_age:
+        warm(d / "m.age")
     for _ in range(max(args.rounds, 3)):
         if not args.without_age:
             took = m.run("age", "-d", "-i", d / "age.key", "-o", "/dev/null", d / "m.age")

@@ -160,15 +160,15 @@ class Worker:
         self.messages.append(json.loads(data))
         return self.messages[-1]
 
-    def outcome(self):
+    def outcome(self, timeout=60):
         """Read until healthy, failed or the end; returns that message."""
         while True:
-            message = self.receive()
+            message = self.receive(timeout)
             if message is None or message["event"] in ("healthy", "failed"):
                 return message
 
-    def healthy(self):
-        message = self.outcome()
+    def healthy(self, timeout=60):
+        message = self.outcome(timeout)
         assert message and message["event"] == "healthy", f"{message}\n{self.log()}"
         return message
 
@@ -181,8 +181,9 @@ class Worker:
     def tell(self, command):
         self.control.send(json.dumps({"command": command}).encode())
 
-    def serve(self):
-        self.healthy()
+    def serve(self, timeout=60):
+        """timeout: of each message until it is healthy, in seconds."""
+        self.healthy(timeout)
         self.tell("serve")
         assert self.receive() == {"event": "serving"}
         return self

@@ -128,7 +128,7 @@ def test_a_model_over_two_gib_runs_without_a_bake(folder, tmp_path):
     listener = Listener(tmp_path / "s")
     worker = Worker(folder, path, listener, bake_out=tmp_path / "bake")
     try:
-        worker.serve()
+        worker.serve(timeout=300)
         ask = {"inputs": [{"name": "input", "shape": [1, LARGE], "datatype": "FP32", "data": [10] + [1] * last}]}
         status, _, body = worker.infer(ask, model="chain")
     finally:

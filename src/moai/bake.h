@@ -40,7 +40,7 @@ void tg_bake_done(struct tg_bake *b);
  * part that loading alone needed; b is empty then. */
 TG_RC tg_session_baked(struct tg_ort *ort, struct tg_bake *b, struct tg_session **out,
                        struct tg_err *err);
-/* Bytes of the image that a session keeps; 0 when it was not made from one. */
-size_t tg_session_image(const struct tg_session *s);
+/* What a session keeps of the image it runs in, borrowed; empty when it was not made from one. */
+struct tg_bytes tg_session_image(const struct tg_session *s);
 
 #endif

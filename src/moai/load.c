@@ -448,7 +448,7 @@ static enum tg_rc load_session(struct work *w, struct tg_model *m, struct tg_err
     TG_TRY(make_session(w, &spec, m, err));
     TG_TRY(tell(w, TG_LOAD_CHECKING, err));
     TG_TRY(tg_golden_check(m->session, &files, &m->golden_cases, err));
-    if (tg_session_image(m->session) > 0 || (!beside.used && spec.n_weights == 0))
+    if (tg_session_image(m->session).n > 0 || (!beside.used && spec.n_weights == 0))
         release_files(w, m);
     return TG_OK;
 }

@@ -418,9 +418,10 @@ enum tg_rc tg_session_baked(struct tg_ort *ort, struct tg_bake *b, struct tg_ses
     return TG_OK;
 }
 
-size_t tg_session_image(const struct tg_session *s)
+struct tg_bytes tg_session_image(const struct tg_session *s)
 {
-    return s->image == NULL ? 0 : tg_secret_size(s->image);
+    return s->image == NULL ? TG_BYTES_NONE
+                            : tg_bytes_make(tg_secret_data(s->image), tg_secret_size(s->image));
 }
 
 enum tg_rc tg_session_new(struct tg_ort *ort, struct tg_bytes model, struct tg_session **out,

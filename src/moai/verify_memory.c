@@ -37,24 +37,28 @@ struct inputs {
 
 enum input { PLANT, LOAD, LOAD_NEXT, INPUTS };
 
-enum stage { BEFORE, CONTROL, LOADED, RUNNING, HANDED, SWAPPED, UNLOADED, STAGES };
+enum stage { BEFORE, CONTROL, LOADED, CONTROL_KEPT, RUNNING, HANDED, SWAPPED, UNLOADED, STAGES };
 
 /* What must be so inside the region. Of weights outside only the control is to be found, and what
  * was handed over where it was put. */
 enum inside { NOTHING, SOMETHING, WHATEVER };
 
+/* A piece that the search must find: of the package, or of what the runtime keeps. */
+enum control { NONE, OF_PACKAGE, OF_KEPT };
+
 static const struct {
     const char *name;
     enum inside inside;
-    bool control;
+    enum control control;
 } stages[STAGES] = {
-    [BEFORE] = {"before loading",             NOTHING,   false},
-    [CONTROL] = {"control: one piece planted", NOTHING,   true },
-    [LOADED] = {"loaded",                     SOMETHING, false},
-    [RUNNING] = {"during inference",           SOMETHING, false},
-    [HANDED] = {"handed over",                SOMETHING, false},
-    [SWAPPED] = {"after the swap to the next", WHATEVER,  false},
-    [UNLOADED] = {"after unloading",            NOTHING,   false},
+    [BEFORE] = {"before loading",                  NOTHING,   NONE      },
+    [CONTROL] = {"control: one piece planted",      NOTHING,   OF_PACKAGE},
+    [LOADED] = {"loaded",                          SOMETHING, NONE      },
+    [CONTROL_KEPT] = {"control: one kept piece planted", SOMETHING, OF_KEPT   },
+    [RUNNING] = {"during inference",                SOMETHING, NONE      },
+    [HANDED] = {"handed over",                     SOMETHING, NONE      },
+    [SWAPPED] = {"after the swap to the next",      WHATEVER,  NONE      },
+    [UNLOADED] = {"after unloading",                 NOTHING,   NONE      },
 };
 
 struct verify {
@@ -64,7 +68,8 @@ struct verify {
     int maps;
     unsigned threads;
     struct tg_ort *ort;
-    struct tg_scan *scan;
+    struct tg_scan *scan; /* for the weights as the package has them */
+    struct tg_scan *kept; /* and as the runtime keeps them: folded, fused; NULL: not known yet */
     struct tg_model *model;
     struct tg_handover *handover;
     uid_t uid;        /* who takes: we do */
@@ -211,10 +216,33 @@ static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err
                          err);
 }
 
+/* Weights that ONNX Runtime computed anew (a BatchNorm folded into the layer before) are no bytes
+ * of the package: they are in the image that it runs in. A model that has none, or is too small for
+ * it, is searched for by its package alone. */
+static enum tg_rc plant_kept(struct verify *v, struct tg_err *err)
+{
+    TG_AUTO(tg_scan_freep) struct tg_scan *s = NULL;
+    struct tg_bytes image =
+        v->model->session == NULL ? TG_BYTES_NONE : tg_session_image(v->model->session);
+    struct tg_err why = TG_ERR_INIT;
+    enum tg_rc rc;
+
+    if (image.n == 0)
+        return TG_OK;
+    TG_TRY(tg_scan_new(&s, err));
+    rc = tg_scan_plant(s, image, &why);
+    if (rc == TG_E_UNSUPPORTED)
+        return TG_OK;
+    if (rc != TG_OK)
+        return TG_FAIL(err, rc, "%s", why.msg);
+    v->kept = tg_steal(&s);
+    return TG_OK;
+}
+
 /* ---- stages ---- */
 
 struct findings {
-    struct tg_scan_found v[TG_SCAN_SIDES];
+    struct tg_scan_found v[TG_SCAN_SIDES], kept[TG_SCAN_SIDES];
 };
 
 static bool any(const struct tg_scan_found *f)
@@ -233,6 +261,20 @@ static bool weights_handed(const struct verify *v)
     return false;
 }
 
+static bool outside_as_it_must_be(const struct tg_scan_found *out, bool control)
+{
+    return control ? out->pages == 1 && out->clusters == 1 : !any(out);
+}
+
+/* In what was handed over lie those that the package has too. */
+static bool kept_as_it_must_be(enum stage stage, const struct findings *f)
+{
+    bool found = any(&f->kept[TG_SCAN_INSIDE]);
+
+    return (stages[stage].inside == WHATEVER || found == (stages[stage].inside == SOMETHING)) &&
+           outside_as_it_must_be(&f->kept[TG_SCAN_OUTSIDE], stages[stage].control == OF_KEPT);
+}
+
 static bool as_it_must_be(const struct verify *v, enum stage stage, const struct findings *f)
 {
     const struct tg_scan_found *out = &f->v[TG_SCAN_OUTSIDE];
@@ -241,11 +283,14 @@ static bool as_it_must_be(const struct verify *v, enum stage stage, const struct
     /* two versions may have weights in common */
     if (stages[stage].inside != WHATEVER && found != (stages[stage].inside == SOMETHING))
         return false;
+    if (v->kept != NULL && !kept_as_it_must_be(stage, f))
+        return false;
     /* where they are meant to be outside, all of them must be found */
     if (weights_handed(v) ? f->v[TG_SCAN_HANDED].clusters != tg_scan_clusters(v->scan)
                           : stage != HANDED && any(&f->v[TG_SCAN_HANDED]))
         return false;
-    return stages[stage].control ? out->pages == 1 && out->clusters == 1 : !any(out);
+    return stages[stage].control == OF_KEPT || /* which may be one of the package's too */
+           outside_as_it_must_be(out, stages[stage].control == OF_PACKAGE);
 }
 
 static void show_json(const struct verify *v, enum stage stage, const struct findings *f, bool good)
@@ -261,6 +306,13 @@ static void show_json(const struct verify *v, enum stage stage, const struct fin
                  v->first ? "" : ",", stages[stage].name, good ? "true" : "false",
                  tg_level_name(tg_region_level()), tg_scan_clusters(v->scan), in->searched,
                  in->pages, in->clusters, copies, out->searched, out->pages, out->clusters);
+    if (v->kept != NULL)
+        (void)printf(",\"kept\":{\"clusters\":%zu,\"inside\":{\"pages\":%" PRIu64
+                     ",\"clusters\":%" PRIu64 "},\"outside\":{\"pages\":%" PRIu64
+                     ",\"clusters\":%" PRIu64 "}}",
+                     tg_scan_clusters(v->kept), f->kept[TG_SCAN_INSIDE].pages,
+                     f->kept[TG_SCAN_INSIDE].clusters, f->kept[TG_SCAN_OUTSIDE].pages,
+                     f->kept[TG_SCAN_OUTSIDE].clusters);
     if (stage == HANDED)
         (void)printf(",\"handed\":{\"searched\":%" PRIu64 ",\"pages\":%" PRIu64
                      ",\"clusters\":%" PRIu64 "},\"handovers\":[",
@@ -277,6 +329,12 @@ static void show_text(const struct verify *v, enum stage stage, const struct fin
                  stages[stage].name, out->clusters > out->pages ? out->clusters : out->pages,
                  out->searched >> 20, in->clusters, tg_scan_clusters(v->scan), in->searched >> 20,
                  copies, good ? "ok" : "WRONG");
+    out = &f->kept[TG_SCAN_OUTSIDE];
+    if (v->kept != NULL)
+        (void)printf("%-28s outside: %" PRIu64 " found   inside: %" PRIu64 " of %zu places\n",
+                     "    as the runtime keeps them",
+                     out->clusters > out->pages ? out->clusters : out->pages,
+                     f->kept[TG_SCAN_INSIDE].clusters, tg_scan_clusters(v->kept));
 }
 
 #define WHERE "memfd:tensorguard-handover" /* what /proc/PID/maps calls it */
@@ -313,17 +371,27 @@ static enum tg_rc show_copies(struct verify *v)
     return TG_OK;
 }
 
-static enum tg_rc search(struct verify *v, enum stage stage, struct tg_err *err)
+static enum tg_rc search_for(const struct verify *v, struct tg_scan *s, bool tell,
+                             struct tg_scan_found out[TG_SCAN_SIDES], struct tg_err *err)
 {
     const struct tg_scan_process_opts opts = {
-        .maps = v->maps, .tell = !stages[stage].control, .handover = v->handover};
-    struct findings f;
+        .maps = v->maps, .tell = tell, .handover = v->handover};
+
+    tg_scan_begin(s);
+    TG_TRY(tg_scan_process(s, &opts, err));
+    for (size_t i = 0; i < TG_SCAN_SIDES; i++)
+        tg_scan_result(s, (enum tg_scan_side)i, &out[i]);
+    return TG_OK;
+}
+
+static enum tg_rc search(struct verify *v, enum stage stage, struct tg_err *err)
+{
+    struct findings f = {0};
     bool good;
 
-    tg_scan_begin(v->scan);
-    TG_TRY(tg_scan_process(v->scan, &opts, err));
-    for (size_t i = 0; i < TG_SCAN_SIDES; i++)
-        tg_scan_result(v->scan, (enum tg_scan_side)i, &f.v[i]);
+    TG_TRY(search_for(v, v->scan, stages[stage].control == NONE, f.v, err));
+    if (v->kept != NULL)
+        TG_TRY(search_for(v, v->kept, stages[stage].control == NONE, f.kept, err));
     good = as_it_must_be(v, stage, &f);
     v->wrong = v->wrong || !good;
     (v->o->json ? show_json : show_text)(v, stage, &f, good);
@@ -335,12 +403,15 @@ static enum tg_rc search(struct verify *v, enum stage stage, struct tg_err *err)
 }
 
 /* The search must find what is there. */
-static enum tg_rc search_control(struct verify *v, struct tg_err *err)
+static enum tg_rc search_control(struct verify *v, enum stage stage, struct tg_err *err)
 {
+    const struct tg_scan *s = stages[stage].control == OF_KEPT ? v->kept : v->scan;
     enum tg_rc rc;
 
-    tg_scan_control(v->scan, 0, v->control + 13);
-    rc = search(v, CONTROL, err);
+    if (s == NULL)
+        return TG_OK;
+    tg_scan_control(s, 0, v->control + 13);
+    rc = search(v, stage, err);
     tg_wipe(v->control, 4096);
     return rc;
 }
@@ -487,9 +558,11 @@ static enum tg_rc life(struct verify *v, struct tg_err *err)
     TG_TRY(prepare(v, err));
     TG_TRY(plant(v, &v->in[PLANT], err));
     TG_TRY(search(v, BEFORE, err));
-    TG_TRY(search_control(v, err));
+    TG_TRY(search_control(v, CONTROL, err));
     TG_TRY(load(v, LOAD, &v->model, err));
+    TG_TRY(plant_kept(v, err));
     TG_TRY(search(v, LOADED, err));
+    TG_TRY(search_control(v, CONTROL_KEPT, err));
     TG_TRY(search_while_running(v, err));
     if (v->o->n_handover > 0)
         TG_TRY(hand_over(v, err));
@@ -575,6 +648,7 @@ enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_
     if (*opts->answered)
         close_answer(err, rc);
     tg_scan_free(v.scan);
+    tg_scan_free(v.kept);
     tg_handover_free(v.handover);
     tg_free(v.weights);
     close_all(&v);

@@ -182,7 +182,7 @@ static void load(struct job *j, int fd, const struct tg_bake_key *key, size_t ti
         (void)ours_run(j); /* with what a run needs besides */
         l->memory_kb = own_memory() - before;
     }
-    l->image = tg_session_image(j->ours);
+    l->image = tg_session_image(j->ours).n;
 }
 
 /* The median of paired runs, the order changing from pair to pair. */

@@ -29,6 +29,7 @@ def secret_here():
     return fd >= 0 and programs.protection() == "locked"
 
 
+NO_KEPT = {"outside": {"pages": 0}, "inside": {"clusters": 0}}
 LEVELS = ["any"] if programs.protection() == "any" else [
     "locked", pytest.param("secret", marks=pytest.mark.skipif(not secret_here(), reason="no memfd_secret: secretmem.enable=1"))]
 SECRET = pytest.mark.skipif(not secret_here(), reason="no memfd_secret (secretmem.enable=1) or no right to lock memory")
@@ -90,16 +91,42 @@ def test_the_worker_finds_weights_in_the_region_only(folder, level):
     done = verify(folder, "--protection", level, "--threads", "3", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     stages = {s["stage"]: s for s in json.loads(done.stdout)["stages"]}
-    assert len(stages) == 6 and all(s["ok"] for s in stages.values())
+    assert len(stages) == 6 + ("kept" in stages["loaded"]) and all(s["ok"] for s in stages.values())
     for name, s in stages.items():
         assert s["level"] == {"any": "none"}.get(level, level)
-        assert s["outside"]["pages"] == (1 if name.startswith("control") else 0), name
+        if not name.startswith("control"):
+            assert s["outside"]["pages"] == 0 == s.get("kept", NO_KEPT)["outside"]["pages"], name
         assert s["outside"]["searched"] > 20 << 20 and s["clusters"] >= 8
     for name in ("loaded", "during inference"):
         assert stages[name]["inside"]["clusters"] > 0
         assert stages[name]["inside"]["copies"] <= 1.2  # one, where the places were found
+    assert stages["control: one piece planted"]["outside"]["pages"] == 1
     for name in ("before loading", "after the swap to the next", "after unloading"):
-        assert stages[name]["inside"]["clusters"] == 0, name
+        assert stages[name]["inside"]["clusters"] == 0 == stages[name].get("kept", NO_KEPT)["inside"]["clusters"], name
+
+
+@PLAIN_BUILD
+def test_weights_that_the_runtime_computed_anew_are_searched_for_too(folder):
+    """ResNet-18, whose BatchNorms are folded into the layers before: most of what is kept are no bytes of the package."""
+    source = folder / "folded"
+    source.mkdir()
+    subprocess.run(["/usr/bin/python3", programs.ROOT / "tests" / "bench" / "make_model.py", "resnet18", source / "model.onnx"], check=True)
+    kit("package", "--dir", folder, "--input", source, "--out", folder / "folded.tgsp", "--model", "folded")
+    words = [MOAI, "--verify-memory", "--package", folder / "folded.tgsp", "--trust", folder / "store.tgtrust", "--key",
+             folder / "device.priv", "--fleet", "F", "--device-id", "D", "--protection", LEVELS[0], "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = {s["stage"]: s for s in json.loads(done.stdout)["stages"]}
+    if "kept" not in stages["loaded"]:
+        pytest.skip("this kernel has no Landlock, so nothing is baked")
+    assert all(s["ok"] for s in stages.values())
+    loaded = stages["loaded"]
+    assert loaded["inside"]["clusters"] < loaded["clusters"] / 2  # as they are in the package
+    assert loaded["kept"]["inside"]["clusters"] > loaded["kept"]["clusters"] / 2
+    assert stages["control: one kept piece planted"]["kept"]["outside"] == {"pages": 1, "clusters": 1}
+    for name in ("loaded", "during inference", "after the swap to the next", "after unloading"):
+        assert stages[name]["kept"]["outside"] == {"pages": 0, "clusters": 0}, name
+    assert stages["after unloading"]["kept"]["inside"]["clusters"] == 0
 
 
 @PLAIN_BUILD
@@ -119,10 +146,12 @@ def test_what_is_handed_over_is_listed_and_told_from_a_leak(folder, level):
     assert model["clusters"] == seen["clusters"] == seen["handed"]["clusters"] and labels["clusters"] == 0
     assert seen["handed"]["searched"] >= sum(sizes.values())
     for name, s in stages.items():  # and never counted as outside
-        assert s["outside"]["clusters"] == (1 if name.startswith("control") else 0), name
+        assert s["outside"]["clusters"] == (1 if name == "control: one piece planted" else 0) or name.startswith("control: one kept"), name
         assert ("handed" in s) == (name == "handed over")
     told = verify(folder, "--protection", level, *words).stdout
     assert re.search(rf"^    model.onnx: {sizes['model.onnx']} bytes in memfd:tensorguard-handover, (\d+) of \1 places$", told, re.M), told
+    if "kept" in seen:
+        assert re.search(r"^    as the runtime keeps them +outside: 0 found   inside: \d+ of \d+ places$", told, re.M), told
     assert re.search(rf"^    labels.txt: {sizes['labels.txt']} bytes in memfd:tensorguard-handover, 0 of \d+ places$", told, re.M), told
 
 
@@ -147,7 +176,8 @@ def test_a_package_that_is_not_run_is_searched_too(folder):
 def test_a_file_to_hand_over_that_is_not_there(folder):
     done = verify(folder, "--protection", "any", "--handover", "weights.bin", "--json")
     assert done.returncode == 3 and "--handover: the package has no file 'weights.bin'" in done.stdout + done.stderr, done.stderr
-    assert len(json.loads(done.stdout)["stages"]) == 4  # what was found until then
+    found = json.loads(done.stdout)["stages"]
+    assert len(found) == 4 + ("kept" in found[-1])  # until then
     assert verify(folder, *["--handover", "model.onnx"] * 17).returncode == 2
 
 

@@ -210,7 +210,8 @@ enum tg_rc tg_newfile_open(struct tg_newfile *f, const char *path, mode_t mode, 
     if (!replace && lstat(path, &st) == 0)
         return TG_FAIL(err, TG_E_EXISTS, "%s: already exists", path);
     if (getrandom(&salt, sizeof(salt), 0) != (ssize_t)sizeof(salt))
-        return TG_FAIL_ERRNO(err, TG_E_IO, "no randomness");
+        return TG_FAIL_ERRNO(err, TG_E_IO,
+                             "a name for a temporary file: the system gives no random bytes");
     n.path = tg_strdup(path);
     n.tmp = tg_asprintf("%s.%016" PRIx64 ".tmp", path, salt);
     n.replace = replace;

@@ -56,7 +56,7 @@ enum tg_rc tg_scan_new(struct tg_scan **out, struct tg_err *err)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     if (tg_random(&s->mask, sizeof(s->mask)) != TG_OK) {
         tg_free(s);
-        return TG_FAIL(err, TG_E_INTERNAL, "no randomness");
+        return TG_FAIL(err, TG_E_INTERNAL, "the search: the system gives no random bytes");
     }
     *out = s;
     return TG_OK;
@@ -181,7 +181,7 @@ enum tg_rc tg_scan_plant(struct tg_scan *s, struct tg_bytes plain, struct tg_err
             uint64_t r = 0;
 
             if (tg_random(&r, sizeof(r)) != TG_OK)
-                return TG_FAIL(err, TG_E_INTERNAL, "no randomness");
+                return TG_FAIL(err, TG_E_INTERNAL, "the search: the system gives no random bytes");
             (void)try_place(s, plain, plain.n > 0 ? (size_t)(r % plain.n) : 0, pass == 1);
         }
     if (s->n < CLUSTERS_LEAST / 2)
@@ -316,18 +316,30 @@ static bool number(struct tg_rd *r, uint8_t until, uintptr_t *out)
     return c == until;
 }
 
+/* Where the words after `fields` fields begin: a name may hold spaces ("/memfd:x (deleted)"). */
+static size_t after_fields(struct tg_bytes line, size_t fields)
+{
+    size_t at = 0;
+
+    for (; fields > 0; fields--) {
+        while (at < line.n && line.p[at] != ' ')
+            at++;
+        while (at < line.n && line.p[at] == ' ')
+            at++;
+    }
+    return at;
+}
+
 /* "from-to rwxp offset device inode   name" */
 static bool parse(struct tg_bytes line, struct mapping *m)
 {
     struct tg_rd r = tg_rd_init(line);
     struct tg_bytes mode = TG_BYTES_NONE;
-    size_t name = line.n;
+    size_t name = after_fields(line, 5);
 
     if (!number(&r, '-', &m->from) || !number(&r, ' ', &m->to) ||
         tg_rd_bytes(&r, 4, &mode) != TG_OK)
         return false;
-    while (name > 0 && line.p[name - 1] != ' ')
-        name--;
     m->readable = mode.p[0] == 'r';
     m->name = tg_bytes_sub(line, name, line.n - name);
     return m->from < m->to;
@@ -362,7 +374,7 @@ static void scan_mapping(struct tg_scan *s, const struct mapping *m,
     memcpy(&p, &m->from, sizeof(p));
     tg_scan_range(s, p, m->to - m->from, side_of(o, p));
     if (o->tell && outside->pages > before)
-        tg_log(TG_LOG_WARN, "moai.scan", "mapping=%.*s pages=%" PRIu64, (int)m->name.n,
+        tg_log(TG_LOG_WARN, "moai.scan", "mapping=\"%.*s\" pages=%" PRIu64, (int)m->name.n,
                (const char *)m->name.p, outside->pages - before);
 }
 

@@ -16,7 +16,7 @@
 /* clang-format off */
 const struct tg_route tg_routes[] = {
     /* method, listeners, path, roles, body, audit action, in, out, status, query, summary, handler */
-    {GET, PEOPLE | DEVICES, "/healthz", TG_MAY_ALL, 0, NULL, NULL, "text", 200, NULL, "Is it up", tg_h_health},
+    {GET, PEOPLE | DEVICES, "/healthz", TG_MAY_ALL, 0, NULL, NULL, "document", 200, NULL, "Is it up", tg_h_health},
     {GET, PEOPLE, "/metrics", TG_MAY_READ, 0, NULL, NULL, "text", 200, NULL, "Prometheus metrics", tg_h_metrics},
     {GET, PEOPLE, A "/openapi.json", TG_MAY_ALL, 0, NULL, NULL, "document", 200, NULL, "This document", tg_h_openapi},
     {POST, PEOPLE, A "/login", TG_MAY_ALL, JSON, "token.login", "login", "token", 201, NULL, "Exchange the one-time administrator token", tg_h_login},

@@ -311,7 +311,7 @@ TG_RC tg_store_open(const char *path, struct tg_store **out, struct tg_err *err)
         return TG_FAIL(err, TG_E_NOMEM, "database: out of memory");
     if (pthread_mutex_init(&s->writer, NULL) != 0) {
         tg_free(tg_steal(&s));
-        return TG_FAIL(err, TG_E_INTERNAL, "database: no lock");
+        return TG_FAIL(err, TG_E_INTERNAL, "database: the system has no lock to give");
     }
     s->driver = &tg_db_sqlite;
     s->where = tg_strdup(path);

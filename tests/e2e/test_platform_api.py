@@ -132,6 +132,12 @@ def test_openapi_agrees_with_the_routes_and_the_docs(shared_platform):
         assert roles == expected[said.strip()], route
         status = next(s for s in op["responses"] if s != "default")
         assert status in answers, (route, answers)
+    # What is said to come back does.
+    for (method, path), op in served.items():
+        if method == "GET" and "{" not in path and path.startswith(("/api/", "/healthz", "/metrics")):
+            kinds = next(r for s, r in op["responses"].items() if s != "default")["content"]
+            answer = platform.admin().get(path)
+            assert [answer.headers["Content-Type"].split(";")[0]] == list(kinds), path
     # Every reference leads somewhere, and every schema that a route uses is there.
     text = json.dumps(openapi)
     for name in re.findall(r"#/components/schemas/(\w+)", text):

@@ -263,7 +263,7 @@ fetch_ort() {
     private_apt_setup
     rm -rf "$work" && mkdir -p "$work/image/lib" "$work/image/include"
     say "ONNX Runtime >= $ort_min is not here: fetching $ort_npm and Debian $donor's headers"
-    (cd "$work" && npm pack --silent --ignore-scripts "$ort_npm" >/dev/null) || die "npm pack $ort_npm failed"
+    (cd "$work" && npm pack --loglevel=error --ignore-scripts "$ort_npm" >/dev/null) || die "npm pack $ort_npm failed: is npm's registry reachable (npm config get registry)?"
     tgz=$(compgen -G "$work/onnxruntime-node-*.tgz") || die "npm pack made no archive"
     sum=$(/usr/bin/python3 -c 'import base64, hashlib, sys
 print(base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).decode())' "$tgz")

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <link.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -145,9 +146,17 @@ static void join_thread(OrtCustomThreadHandle handle)
     tg_free(t);
 }
 
-/* Some builds of ONNX Runtime (Debian 13's) write a line to standard error for each operator that
- * two of its libraries both know, past the logger: some hundred, in which ours would drown. What
- * cannot be silenced is only heard. */
+/* Debian 13's ONNX Runtime is linked with a libonnx that knows the same operators: with the first
+ * model that a process loads it writes a line to standard error, past the logger, for each of them,
+ * some hundreds, in which ours would drown. So the first model is one that does nothing, and nobody
+ * hears. What cannot be silenced is only heard. */
+static int is_libonnx(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    (void)arg;
+    return info->dlpi_name != NULL && strstr(info->dlpi_name, "/libonnx.so") != NULL;
+}
+
 static int hush(void)
 {
     int was = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -169,6 +178,42 @@ static void unhush(int was)
     tg_fd_close(was);
 }
 
+static enum tg_rc load_nothing(const struct tg_ort *o, struct tg_err *err)
+{
+    /* y = Identity(x), both float[1], opset 13 */
+    static const uint8_t model[] =
+        "\x08\x08\x3a\x37\x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity\x12\x01g"
+        "\x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"
+        "\x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"
+        "\x42\x02\x10\x0d";
+    OrtSessionOptions *opts = NULL;
+    OrtSession *session = NULL;
+    enum tg_rc rc;
+
+    TG_TRY(tg_ort_check(o, o->api->CreateSessionOptions(&opts), "options", err));
+    rc = tg_ort_configure(o, opts, NULL, 0, err);
+    if (rc == TG_OK)
+        rc = tg_ort_check(
+            o, o->api->CreateSessionFromArray(o->env, model, sizeof(model) - 1, opts, &session),
+            "loading a model that does nothing", err);
+    o->api->ReleaseSession(session);
+    o->api->ReleaseSessionOptions(opts);
+    return rc;
+}
+
+static enum tg_rc silence(const struct tg_ort *o, struct tg_err *err)
+{
+    enum tg_rc rc;
+    int was;
+
+    if (dl_iterate_phdr(is_libonnx, NULL) == 0)
+        return TG_OK;
+    was = hush();
+    rc = load_nothing(o, err);
+    unhush(was);
+    return rc;
+}
+
 static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *err)
 {
     OrtThreadingOptions *t = NULL;
@@ -184,17 +229,15 @@ static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *er
         rc = tg_ort_check(o, o->api->SetGlobalCustomCreateThreadFn(t, make_thread), "threads", err);
     if (rc == TG_OK)
         rc = tg_ort_check(o, o->api->SetGlobalCustomJoinThreadFn(t, join_thread), "threads", err);
-    if (rc == TG_OK) {
-        int was = hush();
+    if (rc == TG_OK)
         rc = tg_ort_check(o,
                           o->api->CreateEnvWithCustomLoggerAndGlobalThreadPools(
                               drop_log, NULL, ORT_LOGGING_LEVEL_FATAL, "moai", t, &o->env),
                           "environment", err);
-        unhush(was);
-    }
     o->api->ReleaseThreadingOptions(t);
     TG_TRY(rc);
     TG_TRY(tg_ort_check(o, o->api->DisableTelemetryEvents(o->env), "telemetry", err));
+    TG_TRY(silence(o, err));
     return tg_ort_check(o,
                         o->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &o->cpu),
                         "memory", err);

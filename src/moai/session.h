@@ -16,8 +16,8 @@
 
 /* ONNX Runtime's environment: one per process, made before the sandbox is entered (it reads /proc
  * and /sys, and starts every thread it will ever have: `threads` - 1). No log, no telemetry; idle
- * threads sleep rather than spin. Standard error leads nowhere meanwhile: no other thread may need
- * it. */
+ * threads sleep rather than spin. Standard error may lead nowhere meanwhile: no other thread may
+ * need it. */
 struct tg_ort;
 TG_RC tg_ort_new(unsigned threads, struct tg_ort **out, struct tg_err *err);
 void tg_ort_free(struct tg_ort *o);

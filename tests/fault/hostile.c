@@ -7,7 +7,6 @@
  * It says on standard error "hostile: reached WHAT" if what it tried worked, "hostile: denied WHAT"
  * if that failed; if it is killed it says nothing. tests/e2e/test_hostile_worker.py has what must
  * come of each. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -88,8 +87,8 @@ static bool open_agent(void)
 
 static bool execute(void)
 {
-    char *const argv[] = {"sh", "-c", "echo hostile: reached execute >&2", NULL}, *const env[] = {
-                                                                                      NULL};
+    static char sh[] = "sh", c[] = "-c", words[] = "echo hostile: reached execute >&2";
+    char *const argv[] = {sh, c, words, NULL}, *const env[] = {NULL};
     return syscall(SYS_execve, "/bin/sh", argv, env) == 0;
 }
 
@@ -263,17 +262,12 @@ static void act(void)
 }
 
 /* All messages of the worker go this way. */
-ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t len)
+ssize_t send(int fd, const void *p, size_t n, int flags)
 {
     if (what && memmem(p, n, when, strlen(when)) != NULL) {
         channel = fd;
         act();
         what = NULL; /* once */
     }
-    return syscall(SYS_sendto, fd, p, n, flags, to, len);
-}
-
-ssize_t send(int fd, const void *p, size_t n, int flags)
-{
-    return sendto(fd, p, n, flags, NULL, 0);
+    return syscall(SYS_sendto, fd, p, n, flags, NULL, 0);
 }

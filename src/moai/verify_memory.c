@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,8 +23,8 @@
 #include "moai/protect.h"
 #include "moai/sandbox.h"
 #include "moai/scan.h"
+#include "moai/verify_run.h"
 #include "moai/worker.h"
-#include "tensor/oip.h"
 #include "tgsp/package.h"
 #include "tgsp/rollback.h"
 #include "tgsp/trust.h"
@@ -444,76 +443,17 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
 
 /* ---- inference meanwhile ---- */
 
-struct runner {
-    const struct tg_model *model;
-    _Atomic bool stop;
-    _Atomic uint64_t runs;
-    enum tg_rc rc;
-    struct tg_err err;
-};
-
-/* Zeros in the smallest shape that the model takes. */
-static enum tg_rc zeros(const struct tg_ports *ports, struct tg_oip *in, struct tg_err *err)
-{
-    for (size_t i = 0; i < ports->n; i++) {
-        struct tg_oip_tensor *t = &in->tensors[in->n++];
-        size_t count = 0;
-
-        memcpy(t->name, ports->v[i].name, strlen(ports->v[i].name) + 1);
-        t->dtype = ports->v[i].dtype;
-        t->shape = ports->v[i].shape;
-        if (t->dtype == TG_DT_BYTES)
-            return TG_FAIL(err, TG_E_UNSUPPORTED, "input '%s' takes strings", t->name);
-        for (size_t d = 0; d < t->shape.n; d++)
-            if (t->shape.d[d] < 0)
-                t->shape.d[d] = 1;
-        TG_TRY(tg_shape_count(&t->shape, TG_OIP_DATA_MAX / 8, &count));
-        t->owned = tg_calloc(count + 1, tg_dtype_size(t->dtype));
-        if (t->owned == NULL)
-            return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-        t->data = tg_bytes_make(t->owned, count * tg_dtype_size(t->dtype));
-    }
-    return TG_OK;
-}
-
-static enum tg_rc run_once(struct runner *r)
-{
-    TG_AUTO(tg_oip_freep) struct tg_oip *in = tg_oip_new(TG_OIP_REQUEST);
-    TG_AUTO(tg_oip_freep) struct tg_oip *out = tg_oip_new(TG_OIP_REPLY);
-
-    if (in == NULL || out == NULL)
-        return TG_FAIL(&r->err, TG_E_NOMEM, "out of memory");
-    TG_TRY(zeros(tg_session_inputs(r->model->session), in, &r->err));
-    return tg_session_run(r->model->session, in, out, NULL, &r->err);
-}
-
-static void run_on(void *arg)
-{
-    struct runner *r = arg;
-
-    do {
-        r->rc = run_once(r);
-        atomic_fetch_add(&r->runs, 1);
-    } while (r->rc == TG_OK && !atomic_load(&r->stop));
-}
-
 static enum tg_rc search_while_running(struct verify *v, struct tg_err *err)
 {
-    struct runner r = {.model = v->model, .err = TG_ERR_INIT};
-    struct tg_thread *t = NULL;
-    enum tg_rc rc;
+    struct tg_verify_run *run = NULL;
+    enum tg_rc rc, ran;
 
     if (v->model->session == NULL)
         return TG_OK; /* held, to be handed over: not run */
-    TG_TRY(tg_thread_start(run_on, &r, TG_THREAD_STACK_LARGE, &t, err));
-    while (atomic_load(&r.runs) == 0)
-        (void)usleep(1000);
+    TG_TRY(tg_verify_run_start(v->model->session, &run, err));
     rc = search(v, RUNNING, err);
-    atomic_store(&r.stop, true);
-    tg_thread_join(t);
-    if (rc == TG_OK && r.rc != TG_OK)
-        rc = TG_FAIL(err, r.rc, "inference: %s", r.err.msg);
-    return rc;
+    ran = tg_verify_run_stop(run, rc == TG_OK ? err : NULL);
+    return rc != TG_OK ? rc : ran;
 }
 
 /* ---- hand-over ---- */

@@ -257,7 +257,9 @@ def test_a_traced_worker_creates_no_file_and_opens_no_socket(folder, tmp_path, m
     assert not own_sockets, own_sockets
     bake = [c for c in calls if re.match(r'openat\(AT_FDCWD, "/proc/self/fd/\d+", O_WRONLY\|O_CREAT\|O_TRUNC, ', c)]
     assert len(bake) <= 1  # a pipe of its own, as ONNX Runtime hands out the optimized model
-    calls = [c for c in calls if c not in bake]
+    hush = [c for c in calls if re.match(r'openat\(AT_FDCWD, "/dev/null", O_WRONLY\|O_CLOEXEC\)', c)]
+    assert len(hush) <= 1  # for what Debian 13's ONNX Runtime writes past its logger
+    calls = [c for c in calls if c not in bake + hush]
     writes = [c for c in calls if re.match(r"(open|openat|openat2|creat)\(", c)
               and re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TMPFILE|creat\(", c)]
     made = [c for c in calls if re.match(r"(mkdir|mkdirat|mknod|mknodat|link|linkat|symlink|symlinkat|rename\w*|unlink\w*|"

@@ -178,30 +178,20 @@ static void unhush(int was)
     tg_fd_close(was);
 }
 
-static enum tg_rc load_nothing(const struct tg_ort *o, struct tg_err *err)
+static enum tg_rc load_nothing(struct tg_ort *o, struct tg_err *err)
 {
     /* y = Identity(x), both float[1], opset 13 */
-    static const uint8_t model[] =
+    static const char model[] =
         "\x08\x08\x3a\x37\x0a\x10\x0a\x01x\x12\x01y\x22\x08Identity\x12\x01g"
         "\x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"
         "\x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"
         "\x42\x02\x10\x0d";
-    OrtSessionOptions *opts = NULL;
-    OrtSession *session = NULL;
-    enum tg_rc rc;
+    TG_AUTO(tg_session_freep) struct tg_session *s = NULL;
 
-    TG_TRY(tg_ort_check(o, o->api->CreateSessionOptions(&opts), "options", err));
-    rc = tg_ort_configure(o, opts, NULL, 0, err);
-    if (rc == TG_OK)
-        rc = tg_ort_check(
-            o, o->api->CreateSessionFromArray(o->env, model, sizeof(model) - 1, opts, &session),
-            "loading a model that does nothing", err);
-    o->api->ReleaseSession(session);
-    o->api->ReleaseSessionOptions(opts);
-    return rc;
+    return tg_session_new(o, tg_bytes_str(model), &s, err);
 }
 
-static enum tg_rc silence(const struct tg_ort *o, struct tg_err *err)
+static enum tg_rc silence(struct tg_ort *o, struct tg_err *err)
 {
     enum tg_rc rc;
     int was;
@@ -237,7 +227,6 @@ static enum tg_rc make_env(struct tg_ort *o, unsigned threads, struct tg_err *er
     o->api->ReleaseThreadingOptions(t);
     TG_TRY(rc);
     TG_TRY(tg_ort_check(o, o->api->DisableTelemetryEvents(o->env), "telemetry", err));
-    TG_TRY(silence(o, err));
     return tg_ort_check(o,
                         o->api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &o->cpu),
                         "memory", err);
@@ -255,6 +244,7 @@ enum tg_rc tg_ort_new(unsigned threads, struct tg_ort **out, struct tg_err *err)
                        "ONNX Runtime %s does not offer API version %d; 1.21 or newer is needed",
                        tg_ort_version(), ORT_API_VERSION);
     TG_TRY(make_env(o, threads, err));
+    TG_TRY(silence(o, err));
     *out = tg_steal(&o);
     return TG_OK;
 }

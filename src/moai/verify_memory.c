@@ -318,6 +318,12 @@ static void show_json(const struct verify *v, enum stage stage, const struct fin
                      handed->searched, handed->pages, handed->clusters);
 }
 
+/* How often something was found, counted either way. */
+static uint64_t times(const struct tg_scan_found *f)
+{
+    return f->clusters > f->pages ? f->clusters : f->pages;
+}
+
 static void show_text(const struct verify *v, enum stage stage, const struct findings *f, bool good)
 {
     const struct tg_scan_found *in = &f->v[TG_SCAN_INSIDE], *out = &f->v[TG_SCAN_OUTSIDE];
@@ -325,14 +331,11 @@ static void show_text(const struct verify *v, enum stage stage, const struct fin
 
     (void)printf("%-28s outside: %" PRIu64 " found in %" PRIu64 " MiB   inside: %" PRIu64
                  " of %zu places in %" PRIu64 " MiB (%.2f copies)   %s\n",
-                 stages[stage].name, out->clusters > out->pages ? out->clusters : out->pages,
-                 out->searched >> 20, in->clusters, tg_scan_clusters(v->scan), in->searched >> 20,
-                 copies, good ? "ok" : "WRONG");
-    out = &f->kept[TG_SCAN_OUTSIDE];
+                 stages[stage].name, times(out), out->searched >> 20, in->clusters,
+                 tg_scan_clusters(v->scan), in->searched >> 20, copies, good ? "ok" : "WRONG");
     if (v->kept != NULL)
         (void)printf("%-28s outside: %" PRIu64 " found   inside: %" PRIu64 " of %zu places\n",
-                     "    as the runtime keeps them",
-                     out->clusters > out->pages ? out->clusters : out->pages,
+                     "    as the runtime keeps them", times(&f->kept[TG_SCAN_OUTSIDE]),
                      f->kept[TG_SCAN_INSIDE].clusters, tg_scan_clusters(v->kept));
 }
 

@@ -73,7 +73,6 @@ enum tg_rc tg_verify_run_start(struct tg_session *session, struct tg_verify_run 
     if (r == NULL)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     r->session = session;
-    r->err = (struct tg_err)TG_ERR_INIT;
     rc = tg_thread_start(run_on, r, TG_THREAD_STACK_LARGE, &r->thread, err);
     if (rc != TG_OK) {
         tg_free(r);

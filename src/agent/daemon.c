@@ -157,6 +157,12 @@ static bool once_done(const struct tg_daemon *d)
 
 /* ---- the loop ---- */
 
+/* The sooner of two times; 0 is none. */
+static uint64_t sooner(uint64_t at, uint64_t ms)
+{
+    return ms != 0 && ms < at ? ms : at;
+}
+
 static uint64_t earliest(const struct tg_daemon *d)
 {
     uint64_t at = d->stopping ? UINT64_MAX : tg_link_wake(d);
@@ -165,19 +171,14 @@ static uint64_t earliest(const struct tg_daemon *d)
         at = d->install.wake_ms;
     if (d->serve.state == TG_SV_WAIT && d->serve.wake_ms < at)
         at = d->serve.wake_ms;
-    if (d->serve.stable_ms && d->serve.stable_ms < at)
-        at = d->serve.stable_ms;
+    at = sooner(at, d->serve.stable_ms);
     for (size_t i = 0; i < TG_SLOTS; i++) {
         const struct tg_worker *w = &d->slots[i].w;
         if (d->slots[i].role == TG_ROLE_FREE)
             continue;
-        if (w->deadline_ms && w->deadline_ms < at)
-            at = w->deadline_ms;
-        if (w->ping_ms && w->ping_ms < at)
-            at = w->ping_ms;
-        uint64_t words_ms = tg_words_due(&w->words);
-        if (words_ms && words_ms < at)
-            at = words_ms;
+        at = sooner(at, w->deadline_ms);
+        at = sooner(at, w->ping_ms);
+        at = sooner(at, tg_words_due(&w->words));
     }
     return at;
 }

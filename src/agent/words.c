@@ -92,7 +92,7 @@ uint64_t tg_words_due(const struct tg_words *w)
 
 void tg_words_tell(struct tg_words *w, uint64_t now_ms)
 {
-    if (w->dropped > 0 && now_ms >= tg_words_due(w))
+    if (now_ms >= tg_words_due(w))
         tell_dropped(w);
 }
 

@@ -26,9 +26,9 @@
 #include <unistd.h>
 
 static const char *when, *what;
-static int channel;      /* to the agent */
-static pid_t agent;      /* getppid is not on the list */
-static char secret[256]; /* a file that the worker's user may read */
+static const char *secret; /* a file that the worker's user may read */
+static int channel;        /* to the agent */
+static pid_t agent;        /* getppid is not on the list */
 
 static bool open_file(void)
 {
@@ -236,16 +236,14 @@ static const struct {
 
 __attribute__((constructor)) static void begin(void)
 {
-    char *text = getenv("TG_HOSTILE"), *file = getenv("TG_HOSTILE_FILE"),
-         *colon = text ? strchr(text, ':') : NULL;
+    char *text = getenv("TG_HOSTILE"), *colon = text ? strchr(text, ':') : NULL;
     agent = getppid();
-    if (file)
-        (void)snprintf(secret, sizeof secret, "%s", file);
+    secret = getenv("TG_HOSTILE_FILE");
     if (!colon)
         return;
-    what = colon + 1;
     *colon = 0;
     when = text;
+    what = colon + 1;
 }
 
 static void act(void)

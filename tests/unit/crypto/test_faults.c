@@ -13,6 +13,8 @@
 #include "crypto/random.h"
 #include "crypto/sign.h"
 
+#include "counting.h"
+
 static unsigned long calls, fail_at;
 
 static bool fails(void)
@@ -39,14 +41,6 @@ static void give(void *p, const char *file, int line)
     (void)file;
     (void)line;
     free(p);
-}
-
-static enum tg_rc counting(void *ctx, uint8_t *out, size_t n)
-{
-    uint8_t *next = ctx;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (*next)++;
-    return TG_OK;
 }
 
 static struct {

@@ -5,12 +5,10 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-import programs
 import tg
 import tg_agent
 
@@ -282,9 +280,9 @@ def catch_worker(a, known, sig):
 
 # The real worker, with a child of its own between it and the agent: when the worker says that it loads, and the file
 # holds the number of a signal, the child sends it that signal and passes nothing on any more.
-CAUGHT = """#!{python}
+CAUGHT = """
 import os, pathlib, select, socket, sys
-real, sig, argv = {real!r}, pathlib.Path({sig!r}), sys.argv[1:]
+real, sig, argv = {real}, pathlib.Path({sig}), sys.argv[1:]
 if argv[0] != "worker" or not sig.read_text():
     os.execv(real, [real, *argv])
 at = argv.index("--control-fd") + 1
@@ -316,17 +314,9 @@ while True:
 def caught(world, tmp_path):
     """An agent that serves version 1, and the file with the signal that its next workers get while they load."""
     def make(*options):
-        a = world.agent()
         sig = tmp_path / "signal"
         sig.write_text("")
-        a.worker = tmp_path / "worker"
-        a.worker.write_text(CAUGHT.format(python=sys.executable, real=str(programs.path("tensorguard-moai")), sig=str(sig)))
-        a.worker.chmod(0o755)
-        a.enrol(*options)
-        _, one = world.ship(1)
-        a.start()
-        world.wait_update(one, a.id, "running")
-        return a, sig
+        return world.agent().stand_in(CAUGHT, sig=sig).run_first(*options), sig
     return make
 
 
@@ -444,9 +434,9 @@ def test_agent_that_was_stopped_takes_no_worker_for_hung(world):
 
 
 # A worker between the agent and the real one: as often as the file says it dies when it is told to serve.
-DIES = """#!{python}
+DIES = """
 import os, pathlib, select, socket, subprocess, sys
-real, left, argv = {real!r}, pathlib.Path({left!r}), sys.argv[1:]
+real, left, argv = {real}, pathlib.Path({left}), sys.argv[1:]
 if argv[0] != "worker" or int(left.read_text()) == 0:
     os.execv(real, [real, *argv])
 at = argv.index("--control-fd") + 1
@@ -469,7 +459,7 @@ while True:
 
 
 # A worker's process whose owner writes what he likes to its standard error, then does its work.
-LOUD = """#!{python}
+LOUD = """
 import os, sys, time
 if sys.argv[1] == "worker":
     for i in range(20000):
@@ -477,19 +467,12 @@ if sys.argv[1] == "worker":
             os.write(2, b"2026-01-01T00:00:00.000Z info  agent.healthy pid=1 forged=%d\\n" % i)
         except BlockingIOError:  # nobody waits for the agent to read
             time.sleep(0.001)
-os.execv({real!r}, [{real!r}, *sys.argv[1:]])
+os.execv({real}, [{real}, *sys.argv[1:]])
 """
 
 
-def test_worker_can_neither_fill_the_log_nor_write_in_the_agents_name(world, tmp_path):
-    a = world.agent()
-    a.worker = tmp_path / "worker"
-    a.worker.write_text(LOUD.format(python=sys.executable, real=str(programs.path("tensorguard-moai"))))
-    a.worker.chmod(0o755)
-    a.enrol()
-    _, one = world.ship(1)
-    a.start()
-    world.wait_update(one, a.id, "running")
+def test_worker_can_neither_fill_the_log_nor_write_in_the_agents_name(world):
+    a = world.agent().stand_in(LOUD).run_first()
     assert a.serves(1)
     tg.wait_for("what was dropped is said", lambda: "log_lines_dropped=" in a.log_text())
     forged = [line for line in a.log_text().splitlines() if "forged=" in line]
@@ -501,10 +484,7 @@ def test_worker_can_neither_fill_the_log_nor_write_in_the_agents_name(world, tmp
 
 def test_worker_writes_its_own_lines_and_no_librarys(world):
     """Debian 13's ONNX Runtime writes over a hundred of its own at each start."""
-    a = world.agent().enrol()
-    _, one = world.ship(1)
-    a.start()
-    world.wait_update(one, a.id, "running")
+    a = world.agent().run_first()
     lines = [line for line in a.log_text().splitlines() if re.search(r" worker=\d+$", line)]
     assert len(lines) > 5
     assert [line for line in lines if not re.match(r"[0-9T:.Z-]+ (info|warn|error) +moai\.", line)] == []
@@ -513,17 +493,9 @@ def test_worker_writes_its_own_lines_and_no_librarys(world):
 @pytest.fixture
 def dies(world, tmp_path):
     """An agent whose workers die when they are told to serve, and the file that says how often."""
-    a = world.agent()
     left = tmp_path / "left"
     left.write_text("0")
-    a.worker = tmp_path / "worker"
-    a.worker.write_text(DIES.format(python=sys.executable, real=str(programs.path("tensorguard-moai")), left=str(left)))
-    a.worker.chmod(0o755)
-    a.enrol()
-    _, one = world.ship(1)
-    a.start()
-    world.wait_update(one, a.id, "running")
-    return world, a, left
+    return world, world.agent().stand_in(DIES, left=left).run_first(), left
 
 
 def test_worker_that_dies_before_it_serves_costs_no_request(dies):

@@ -1,7 +1,6 @@
 """A worker that its attacker owns: in the real worker, inside its real sandbox, beside a real agent (tests/fault/hostile.c).
 It reaches no file, no socket, no process, and of the agent nothing beyond its small channel; the model before goes on serving."""
 import os
-import sys
 
 import pytest
 
@@ -12,12 +11,12 @@ import tg_agent
 SHIM = programs.BUILD / "tests" / "fault" / "libtghostile.so"
 pytestmark = pytest.mark.skipif(programs.sanitized(), reason="a sanitizer's worker has no sandbox")
 
-WORKER = """#!{python}
+WORKER = """
 import os, pathlib, sys
-plan = pathlib.Path({plan!r}).read_text()
+plan = pathlib.Path({plan}).read_text()
 if sys.argv[1] == "worker" and plan:
-    os.environ.update(LD_PRELOAD={shim!r}, TG_HOSTILE=plan, TG_HOSTILE_FILE={file!r})
-os.execv({real!r}, [{real!r}, *sys.argv[1:]])
+    os.environ.update(LD_PRELOAD={shim}, TG_HOSTILE=plan, TG_HOSTILE_FILE={file})
+os.execv({real}, [{real}, *sys.argv[1:]])
 """
 
 KILLED = "signal 31 (Bad system call)"
@@ -45,15 +44,7 @@ class Owned:
         file = folder / "secret"
         file.write_text("of someone else")
         file.chmod(0o644)
-        self.a = world.agent()
-        self.a.worker = folder / "worker"
-        self.a.worker.write_text(WORKER.format(python=sys.executable, plan=str(self.plan), shim=str(SHIM), file=str(file),
-                                               real=str(programs.path("tensorguard-moai"))))
-        self.a.worker.chmod(0o755)
-        self.a.enrol()
-        _, one = world.ship(1)
-        self.a.start()
-        world.wait_update(one, self.a.id, "running")
+        self.a = world.agent().stand_in(WORKER, plan=self.plan, shim=SHIM, file=file).run_first()
 
     def ship(self, plan, *states):
         """Version 2 with a worker that does this, and back to honest ones; the update, and what was logged meanwhile."""

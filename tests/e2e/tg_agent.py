@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -144,6 +145,23 @@ class Agent:
         if done.returncode == 0:
             self.id = json.loads(done.stdout)["device_id"]
         return done if ok is not True else self
+
+    def stand_in(self, script, **values):
+        """Another program in the worker's place: Python, with {real}, the worker, and these filled in as literals."""
+        path = self.dir / "worker"
+        values = {"real": programs.path("tensorguard-moai"), **values}
+        path.write_text(f"#!{sys.executable}\n" + script.format(**{k: repr(str(v)) for k, v in values.items()}))
+        path.chmod(0o755)
+        self.worker = path
+        return self
+
+    def run_first(self, *options):
+        """Enrol, start, and run version 1."""
+        self.enrol(*options)
+        _, one = self.world.ship(1)
+        self.start()
+        self.world.wait_update(one, self.id, "running")
+        return self
 
     def argv(self, *more):
         return [programs.path("tensorguard-agent"), "run", "--state-dir", str(self.state), *map(str, more)]

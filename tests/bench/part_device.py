@@ -50,6 +50,20 @@ def logged(agent, *events):
     return tg.wait_for(" and ".join(events), there, deadline=300)
 
 
+def publish(world, mib):
+    """The demo's model with so much beside it; its H."""
+    return world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(mib << 20)}))
+
+
+def fetch(world, h, name, worker=None):
+    """A new agent that is offered this package, and runs."""
+    agent = world.agent(name)
+    agent.worker = worker or agent.worker
+    agent.enrol()
+    world.deploy(h, agent.id)
+    return agent.start()
+
+
 def streamed(results, d, mib, pairs):
     """A large package over loopback TLS: until its worker is healthy, beside the download with a worker that only
     sleeps. One world, one package, one agent after the other."""
@@ -59,16 +73,12 @@ def streamed(results, d, mib, pairs):
         idle = d / "idle-worker"
         idle.write_text(f'#!/bin/sh\n[ "$1" = worker ] && exec sleep 600\nexec {programs.path("tensorguard-moai")} "$@"\n')
         idle.chmod(0o755)
-        h = world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(mib << 20)}))
+        h = publish(world, mib)
         took = {"alone": [], "streamed": []}
         for i in range(2 * pairs):
             name, worker, events = (("alone", idle, ["early=complete"]),
                                     ("streamed", None, ["early=complete", "agent.healthy"]))[i % 2]
-            agent = world.agent(f"{name}{i}")
-            agent.worker = worker or agent.worker
-            agent.enrol()
-            world.deploy(h, agent.id)
-            agent.start()
+            agent = fetch(world, h, f"{name}{i}", worker)
             took[name].append(logged(agent, *events) - logged(agent, "accepted=true"))
             agent.kill()
         alone, ours = (statistics.median(took[k]) for k in ("alone", "streamed"))
@@ -85,12 +95,10 @@ def tails(results, d, sizes):
     try:
         first = None
         for mib in sizes:
-            h = world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(mib << 20)}))
+            h = publish(world, mib)
             times = []
             for i in range(3):
-                agent = world.agent(f"tail{mib}-{i}").enrol()
-                world.deploy(h, agent.id)
-                agent.start()
+                agent = fetch(world, h, f"tail{mib}-{i}")
                 times.append(logged(agent, "agent.healthy") - logged(agent, "early=complete"))
                 agent.kill()
             tail = statistics.median(times) * 1e3

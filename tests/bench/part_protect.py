@@ -29,14 +29,21 @@ def model(d, kind, *more):
     return path
 
 
+def secret_fd():
+    """A file of memfd_secret (system call 447), or None."""
+    fd = ctypes.CDLL(None).syscall(447, 0)
+    return fd if fd >= 0 else None
+
+
 def levels():
     """The levels that can be had here beside none."""
     if programs.protection() != "locked":
         return []
-    fd = ctypes.CDLL(None).syscall(447, 0)  # memfd_secret
-    if fd >= 0:
-        os.close(fd)
-    return ["locked", "secret"] if fd >= 0 else ["locked"]
+    fd = secret_fd()
+    if fd is None:
+        return ["locked"]
+    os.close(fd)
+    return ["locked", "secret"]
 
 
 def paired(results, d, kind):
@@ -58,34 +65,23 @@ def paired(results, d, kind):
                     "the same ONNX Runtime call with the C library's malloc, 1 thread; the median pair", mark=("ratio", "<=", 1.05))
 
 
-def touch(level, size):
-    """Seconds until `size` bytes of memory of this level are there, touched by every core at once: what no loader can be faster
-    than."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    libc.memset.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+def touch_secret(size):
+    """Seconds until `size` bytes of memfd_secret are there, touched by every core at once: what no loader can be faster than."""
     cores = len(os.sched_getaffinity(0))
-    size = -(-size // (4096 * cores)) * 4096 * cores
-    fd = -1
-    if level == "secret":
-        fd = libc.syscall(447, 0)
-        os.ftruncate(fd, size)
-    how = mmap.MAP_SHARED if fd >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    at = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, how, fd, 0)
-    assert at and at != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
-    step = size // cores
-    parts = [threading.Thread(target=libc.memset, args=(at + i * step, 1, step)) for i in range(cores)]
-    begin = time.monotonic()
-    for t in parts:
-        t.start()
-    for t in parts:
-        t.join()
-    took = time.monotonic() - begin
-    libc.munmap(at, size)
-    if fd >= 0:
-        os.close(fd)
+    step = -(-size // (mmap.PAGESIZE * cores)) * mmap.PAGESIZE
+    fd = secret_fd()
+    os.ftruncate(fd, step * cores)
+    with mmap.mmap(fd, step * cores) as memory:
+        first = ctypes.c_char.from_buffer(memory)
+        parts = [threading.Thread(target=ctypes.memset, args=(ctypes.addressof(first) + i * step, 1, step)) for i in range(cores)]
+        begin = time.monotonic()
+        for t in parts:
+            t.start()
+        for t in parts:
+            t.join()
+        took = time.monotonic() - begin
+        del first  # or the map could not be closed
+    os.close(fd)
     return took
 
 
@@ -123,7 +119,7 @@ def starts(results, d):
             times, floor = [], []
             for _ in range(STARTS):
                 if level == "secret":  # which knows no large pages
-                    floor.append(touch(level, len(data)))
+                    floor.append(touch_secret(len(data)))
                 times.append(ready(agent))
                 agent.wait_serving()
                 agent.stop()

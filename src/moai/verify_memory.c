@@ -193,16 +193,16 @@ static enum tg_rc plant(struct verify *v, const struct inputs *in, struct tg_err
     const struct tg_tgsp_file *weights;
     struct tg_src src;
 
-    TG_TRY(tg_fd_read_all(in->trust, "trust store", &text, err));
-    TG_TRY(tg_trust_load(tg_buf_view(&text), "trust store", &trust, err));
-    TG_TRY(tg_src_fd(&src, in->package, "package", err));
+    TG_TRY(tg_fd_read_all(in->trust, v->o->trust, &text, err));
+    TG_TRY(tg_trust_load(tg_buf_view(&text), v->o->trust, &trust, err));
+    TG_TRY(tg_src_fd(&src, in->package, v->o->package, err));
     TG_TRY(tg_tgsp_open(&src, &p, err));
     TG_TRY(tg_tgsp_verify(p, trust, err));
     TG_TRY(tg_rollback_new(&record));
     policy.record = record;
     policy.trust = trust;
     TG_TRY(tg_tgsp_admit(p, &policy, err));
-    TG_TRY(tg_kem_sk_load_fd(in->key, "KEM key", TG_BYTES_NONE, &sk, err));
+    TG_TRY(tg_kem_sk_load_fd(in->key, v->o->key, TG_BYTES_NONE, &sk, err));
     TG_TRY(tg_tgsp_unwrap(p, sk, err));
     TG_TRY(decrypt(p, v, &plain, err));
     weights = largest(tg_tgsp_manifest_get(p));
@@ -329,12 +329,12 @@ static void show_text(const struct verify *v, enum stage stage, const struct fin
     const struct tg_scan_found *in = &f->v[TG_SCAN_INSIDE], *out = &f->v[TG_SCAN_OUTSIDE];
     double copies = (double)in->words / (double)(tg_scan_clusters(v->scan) * TG_SCAN_WORDS);
 
-    (void)printf("%-28s outside: %" PRIu64 " found in %" PRIu64 " MiB   inside: %" PRIu64
+    (void)printf("%-31s outside: %" PRIu64 " found in %" PRIu64 " MiB   inside: %" PRIu64
                  " of %zu places in %" PRIu64 " MiB (%.2f copies)   %s\n",
                  stages[stage].name, times(out), out->searched >> 20, in->clusters,
                  tg_scan_clusters(v->scan), in->searched >> 20, copies, good ? "ok" : "WRONG");
     if (v->kept != NULL)
-        (void)printf("%-28s outside: %" PRIu64 " found   inside: %" PRIu64 " of %zu places\n",
+        (void)printf("%-31s outside: %" PRIu64 " found   inside: %" PRIu64 " of %zu places\n",
                      "    as the runtime keeps them", times(&f->kept[TG_SCAN_OUTSIDE]),
                      f->kept[TG_SCAN_INSIDE].clusters, tg_scan_clusters(v->kept));
 }

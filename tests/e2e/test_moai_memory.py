@@ -187,6 +187,12 @@ def test_the_search_says_what_is_missing(folder):
                            folder / "device.priv"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 10 or "none.tgsp" in done.stderr
     assert subprocess.run([MOAI, "--verify-memory"], capture_output=True, timeout=60).returncode == 2
+    files = {"--package": folder / "v1.tgsp", "--trust": folder / "store.tgtrust", "--key": folder / "device.priv"}
+    for name in files:  # each in turn is a file of another kind: the error says which
+        words = {**files, name: EXAMPLE / "model_v1" / "labels.txt"}
+        done = subprocess.run([MOAI, "--verify-memory", "--protection", "any", *(w for pair in words.items() for w in pair)],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 4 and "labels.txt" in done.stderr.splitlines()[-1], done.stderr
 
 
 @pytest.fixture(params=LEVELS)

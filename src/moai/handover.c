@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "tensor/weights.h"
+#include "tgsp/package.h"
 
 /* Each is told to the agent, which takes a worker that says too much for one that was taken over:
  * so many at once (TG_HANDOVER_BURST), then one in so long. */
@@ -29,9 +30,18 @@ struct copy {
     struct tg_shape shape;
 };
 
+/* The file in which a tensor was looked for last, in the protected region: programs take one tensor
+ * of a file after another. */
+struct opened {
+    const struct tg_tgsp_file *file; /* NULL: none */
+    struct tg_secret *bytes;
+    struct tg_weights weights;
+};
+
 struct tg_handover {
     struct tg_handover_opts o;
     const struct tg_model *model;
+    struct opened opened;
     struct copy copies[TG_HANDOVER_COPIES_MAX];
     size_t n;
     uint64_t handed, handed_bytes;
@@ -60,10 +70,18 @@ static void copy_done(struct copy *c)
     tg_fd_close(c->fd);
 }
 
+void tg_handover_rest(struct tg_handover *h)
+{
+    tg_weights_done(&h->opened.weights);
+    tg_secret_free(h->opened.bytes);
+    memset(&h->opened, 0, sizeof(h->opened));
+}
+
 void tg_handover_free(struct tg_handover *h)
 {
     if (h == NULL)
         return;
+    tg_handover_rest(h);
     for (size_t i = 0; i < h->n; i++)
         copy_done(&h->copies[i]);
     tg_free(h);
@@ -71,6 +89,7 @@ void tg_handover_free(struct tg_handover *h)
 
 void tg_handover_model(struct tg_handover *h, const struct tg_model *m)
 {
+    tg_handover_rest(h);
     h->model = m;
 }
 
@@ -101,7 +120,54 @@ bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_
     return true;
 }
 
+/* ---- the package ---- */
+
+/* By this thread alone: a worker that serves makes no threads. */
+static enum tg_rc read_package(const struct tg_model *m, uint64_t off, uint8_t *to, size_t n,
+                               struct tg_err *err)
+{
+    const struct tg_tgsp_run run = {.threads = 1};
+
+    return tg_tgsp_read(m->package, off, to, n, &run, err);
+}
+
+static const struct tg_tgsp_file *files_of(const struct tg_model *m, size_t *n)
+{
+    const struct tg_tgsp_manifest *manifest =
+        m == NULL || m->package == NULL ? NULL : tg_tgsp_manifest_get(m->package);
+
+    *n = manifest == NULL ? 0 : manifest->files.n;
+    return manifest == NULL ? NULL : manifest->files.items;
+}
+
+static const struct tg_tgsp_file *find_file(const struct tg_model *m, const char *path)
+{
+    size_t n;
+    const struct tg_tgsp_file *v = files_of(m, &n);
+
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(v[i].path, path) == 0)
+            return &v[i];
+    return NULL;
+}
+
 /* ---- making a copy ---- */
+
+/* What becomes a copy: bytes that are there, or (p NULL) a range of the package. */
+struct origin {
+    const struct tg_model *model;
+    uint64_t off;
+    const uint8_t *p;
+    size_t n;
+};
+
+static enum tg_rc bring(const struct origin *from, uint8_t *to, struct tg_err *err)
+{
+    if (from->p == NULL)
+        return read_package(from->model, from->off, to, from->n, err);
+    memcpy(to, from->p, from->n);
+    return TG_OK;
+}
 
 static enum tg_rc map_locked(const struct copy *c, int prot, void **out, struct tg_err *err)
 {
@@ -125,31 +191,33 @@ static enum tg_rc map_locked(const struct copy *c, int prot, void **out, struct 
 
 /* Locked before the first byte is in it. A mapping that could write must be gone before the seal:
  * between the two the pages are unlocked for the time of two system calls. */
-static enum tg_rc fill(struct copy *c, struct tg_bytes bytes, struct tg_err *err)
+static enum tg_rc fill(struct copy *c, const struct origin *from, struct tg_err *err)
 {
     void *p = NULL;
+    enum tg_rc rc;
 
-    if (ftruncate(c->fd, (off_t)bytes.n) != 0)
-        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't make %zu bytes of memory", bytes.n);
-    if (bytes.n > 0) {
+    if (ftruncate(c->fd, (off_t)from->n) != 0)
+        return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't make %zu bytes of memory", from->n);
+    if (from->n > 0) {
         TG_TRY(map_locked(c, PROT_READ | PROT_WRITE, &p, err));
-        memcpy(p, bytes.p, bytes.n);
-        (void)munmap(p, bytes.n);
+        rc = bring(from, p, err);
+        (void)munmap(p, from->n);
+        TG_TRY(rc);
     }
     if (fcntl(c->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
         return TG_FAIL_ERRNO(err, TG_E_IO, "can't seal memory to hand over");
-    return bytes.n > 0 ? map_locked(c, PROT_READ, &c->map, err) : TG_OK;
+    return from->n > 0 ? map_locked(c, PROT_READ, &c->map, err) : TG_OK;
 }
 
-static enum tg_rc make_copy(struct copy *c, struct tg_bytes bytes, struct tg_err *err)
+static enum tg_rc make_copy(struct copy *c, const struct origin *from, struct tg_err *err)
 {
     enum tg_rc rc;
 
-    c->size = bytes.n;
+    c->size = from->n;
     c->fd = memfd_create("tensorguard-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (c->fd < 0)
         return TG_FAIL_ERRNO(err, TG_E_NOMEM, "can't make memory to hand over");
-    rc = fill(c, bytes, err);
+    rc = fill(c, from, err);
     if (rc != TG_OK)
         copy_done(c);
     return rc;
@@ -157,67 +225,57 @@ static enum tg_rc make_copy(struct copy *c, struct tg_bytes bytes, struct tg_err
 
 /* ---- what is asked for ---- */
 
-static const struct tg_kept_file *find_file(const struct tg_model *m, const char *path)
+static enum tg_rc open_file(struct tg_handover *h, const struct tg_tgsp_file *f, struct tg_err *err)
 {
-    for (size_t i = 0; m != NULL && i < m->n_files; i++)
-        if (strcmp(m->files[i].path, path) == 0)
-            return &m->files[i];
-    return NULL;
-}
-
-static enum tg_rc find_tensor(struct copy *c, struct tg_bytes file, struct tg_err *err)
-{
-    struct tg_weights w = TG_WEIGHTS_INIT;
-    const struct tg_weight *found;
+    struct opened *o = &h->opened;
     enum tg_rc rc;
 
-    TG_TRY(tg_weights_parse(file, c->path, &w, err));
-    found = tg_weights_find(&w, tg_bytes_str(c->tensor));
-    if (found == NULL) {
-        rc = TG_FAIL(err, TG_E_NOTFOUND, "%s: no tensor '%s'", c->path, c->tensor);
-    } else if (found->stride != NULL) {
-        rc = TG_FAIL(err, TG_E_UNSUPPORTED, "%s: tensor '%s' is not packed; take the file", c->path,
-                     c->tensor);
-    } else {
-        tg_native_text(c->dtype, sizeof(c->dtype), tg_wtype_name(found->type));
-        c->shape = found->shape;
-        rc = make_copy(c, found->bytes, err);
+    if (o->file == f)
+        return TG_OK;
+    tg_handover_rest(h);
+    if (f->size == 0 || f->size > SIZE_MAX / 2)
+        return TG_FAIL(err, TG_E_FORMAT, "%s: not a file of weights", f->path);
+    TG_TRY(tg_secret_new((size_t)f->size, &o->bytes, err));
+    rc = read_package(h->model, f->offset, tg_secret_data(o->bytes), (size_t)f->size, err);
+    if (rc == TG_OK)
+        rc = tg_secret_seal(o->bytes, err);
+    if (rc == TG_OK)
+        rc = tg_weights_parse(tg_bytes_make(tg_secret_data(o->bytes), (size_t)f->size), f->path,
+                              &o->weights, err);
+    if (rc != TG_OK) {
+        tg_handover_rest(h);
+        return rc;
     }
-    tg_weights_done(&w);
-    return rc;
-}
-
-static struct copy *find_copy(struct tg_handover *h, const struct tg_native_take *in)
-{
-    for (size_t i = 0; i < h->n; i++)
-        if (strcmp(h->copies[i].path, in->path) == 0 &&
-            strcmp(h->copies[i].tensor, in->tensor) == 0)
-            return &h->copies[i];
-    return NULL;
-}
-
-static enum tg_rc add_copy(struct tg_handover *h, const struct tg_native_take *in,
-                           struct copy **out, struct tg_err *err)
-{
-    const struct tg_kept_file *f = find_file(h->model, in->path);
-    struct copy *c = &h->copies[h->n];
-    struct tg_bytes bytes;
-
-    if (f == NULL || h->model->region == NULL)
-        return TG_FAIL(err, TG_E_NOTFOUND, "the package has no file '%s'", in->path);
-    if (h->n == TG_HANDOVER_COPIES_MAX)
-        return TG_FAIL(err, TG_E_LIMIT, "%d files and tensors are handed over: no more",
-                       TG_HANDOVER_COPIES_MAX);
-    bytes = tg_bytes_sub(
-        tg_bytes_make(tg_secret_data(h->model->region), tg_secret_size(h->model->region)),
-        (size_t)f->offset, (size_t)f->size);
-    memset(c, 0, sizeof(*c));
-    memcpy(c->path, in->path, sizeof(c->path));
-    memcpy(c->tensor, in->tensor, sizeof(c->tensor));
-    TG_TRY(c->tensor[0] == '\0' ? make_copy(c, bytes, err) : find_tensor(c, bytes, err));
-    h->n++;
-    *out = c;
+    o->file = f;
     return TG_OK;
+}
+
+static enum tg_rc copy_tensor(struct tg_handover *h, const struct tg_tgsp_file *f, struct copy *c,
+                              struct tg_err *err)
+{
+    const struct tg_weight *found;
+    struct origin from = {.model = h->model};
+
+    TG_TRY(open_file(h, f, err));
+    found = tg_weights_find(&h->opened.weights, tg_bytes_str(c->tensor));
+    if (found == NULL)
+        return TG_FAIL(err, TG_E_NOTFOUND, "%s: no tensor '%s'", c->path, c->tensor);
+    if (found->stride != NULL)
+        return TG_FAIL(err, TG_E_UNSUPPORTED, "%s: tensor '%s' is not packed; take the file",
+                       c->path, c->tensor);
+    tg_native_text(c->dtype, sizeof(c->dtype), tg_wtype_name(found->type));
+    c->shape = found->shape;
+    from.p = found->bytes.p;
+    from.n = found->bytes.n;
+    return make_copy(c, &from, err);
+}
+
+static enum tg_rc copy_file(const struct tg_handover *h, const struct tg_tgsp_file *f,
+                            struct copy *c, struct tg_err *err)
+{
+    const struct origin from = {.model = h->model, .off = f->offset, .n = (size_t)f->size};
+
+    return make_copy(c, &from, err);
 }
 
 static enum tg_rc check_user(const struct tg_handover *h, uid_t uid, struct tg_err *err)
@@ -247,6 +305,36 @@ static enum tg_rc check_pace(struct tg_handover *h, struct tg_err *err)
     return TG_OK;
 }
 
+static struct copy *find_copy(struct tg_handover *h, const struct tg_native_take *in)
+{
+    for (size_t i = 0; i < h->n; i++)
+        if (strcmp(h->copies[i].path, in->path) == 0 &&
+            strcmp(h->copies[i].tensor, in->tensor) == 0)
+            return &h->copies[i];
+    return NULL;
+}
+
+static enum tg_rc add_copy(struct tg_handover *h, const struct tg_native_take *in,
+                           struct copy **out, struct tg_err *err)
+{
+    const struct tg_tgsp_file *f = find_file(h->model, in->path);
+    struct copy *c = &h->copies[h->n];
+
+    if (f == NULL)
+        return TG_FAIL(err, TG_E_NOTFOUND, "the package has no file '%s'", in->path);
+    if (h->n == TG_HANDOVER_COPIES_MAX)
+        return TG_FAIL(err, TG_E_LIMIT, "%d files and tensors are handed over: no more",
+                       TG_HANDOVER_COPIES_MAX);
+    TG_TRY(check_pace(h, err)); /* before the work: decrypting takes time */
+    memset(c, 0, sizeof(*c));
+    memcpy(c->path, in->path, sizeof(c->path));
+    memcpy(c->tensor, in->tensor, sizeof(c->tensor));
+    TG_TRY(c->tensor[0] == '\0' ? copy_file(h, f, c, err) : copy_tensor(h, f, c, err));
+    h->n++;
+    *out = c;
+    return TG_OK;
+}
+
 enum tg_rc tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
                             union tg_native_msg *out, int *fd, struct tg_err *err)
 {
@@ -254,9 +342,7 @@ enum tg_rc tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_na
     struct tg_handover_note note = {.file = in->path, .tensor = in->tensor, .uid = (uint32_t)uid};
 
     TG_TRY(check_user(h, uid, err));
-    if (c == NULL)
-        TG_TRY(add_copy(h, in, &c, err));
-    TG_TRY(check_pace(h, err));
+    TG_TRY(c == NULL ? add_copy(h, in, &c, err) : check_pace(h, err));
     note.size = c->size;
     TG_TRY(h->o.tell(h->o.arg, &note, err));
     h->handed++;
@@ -274,16 +360,17 @@ enum tg_rc tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_na
 enum tg_rc tg_handover_list(const struct tg_handover *h, uid_t uid, const struct tg_native_list *in,
                             union tg_native_msg *out, struct tg_err *err)
 {
-    size_t total = h->model == NULL ? 0 : h->model->n_files;
+    size_t n;
+    const struct tg_tgsp_file *v = files_of(h->model, &n);
 
     TG_TRY(check_user(h, uid, err));
     tg_native_begin(out, TG_NATIVE_FILES);
-    out->files.total = (uint32_t)total;
-    for (size_t i = in->from; i < total && out->files.n < TG_NATIVE_FILES_MAX; i++) {
+    out->files.total = (uint32_t)n;
+    for (size_t i = in->from; i < n && out->files.n < TG_NATIVE_FILES_MAX; i++) {
         struct tg_native_file *f = &out->files.files[out->files.n++];
 
-        f->size = h->model->files[i].size;
-        tg_native_text(f->path, sizeof(f->path), h->model->files[i].path);
+        f->size = v[i].size;
+        tg_native_text(f->path, sizeof(f->path), v[i].path);
     }
     return TG_OK;
 }

@@ -1,7 +1,8 @@
 /* Hand-over: a file of the package, or one tensor of it, as a sealed memfd for an allowed user
  * (docs/spec/native-1.0.md §6). The bytes leave the protected region then: that is what it is for,
  * and why it is off unless the agent's configuration names users, and why each is told to the agent
- * before the descriptor leaves. One copy is made of each file, however often it is handed over. */
+ * before the descriptor leaves. One copy is made of each file, however often it is handed over:
+ * decrypted from the package straight into it, verified before anybody gets it. */
 #ifndef TG_MOAI_HANDOVER_H
 #define TG_MOAI_HANDOVER_H
 
@@ -65,9 +66,13 @@ bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_
 /* Answer a TAKE or a LIST. out: the message. *fd (of a TAKE): borrowed, valid until _free.
  * @retval TG_E_DENIED not this user   @retval TG_E_NOTFOUND no such file or tensor
  * @retval TG_E_AGAIN too many at a time
- * @retval TG_E_NOMEM memory, or none that could be locked  @retval TG_E_LIMIT too many copies */
+ * @retval TG_E_NOMEM memory, or none that could be locked  @retval TG_E_LIMIT too many copies
+ * @retval TG_E_AUTH, TG_E_IO the package's file was changed, or can't be read, since it was loaded
+ */
 TG_RC tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
                        union tg_native_msg *out, int *fd, struct tg_err *err);
+/* Nobody has asked for a while: what was decrypted to find tensors in goes. */
+void tg_handover_rest(struct tg_handover *h);
 TG_RC tg_handover_list(const struct tg_handover *h, uid_t uid, const struct tg_native_list *in,
                        union tg_native_msg *out, struct tg_err *err);
 

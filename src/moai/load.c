@@ -306,21 +306,32 @@ static bool is_held(const struct work *w)
            tg_model_pick(tg_tgsp_manifest_get(w->package), &file, &why) == TG_E_UNSUPPORTED;
 }
 
-static enum tg_rc keep_table(const struct work *w, struct tg_model *m, struct tg_err *err)
+/* One that is held is read once as a whole, so that what is wrong with it is known before anybody
+ * relies on it. Nothing of it is kept. */
+static enum tg_rc pass_by(void *ctx, uint64_t off, struct tg_bytes plain, struct tg_err *err)
 {
-    const struct tg_tgsp_manifest *manifest = tg_tgsp_manifest_get(w->package);
-    const struct tg_tgsp_file *v = manifest->files.items;
+    (void)ctx;
+    (void)off;
+    (void)plain;
+    (void)err;
+    return TG_OK;
+}
 
+static enum tg_rc check_all(struct work *w, struct tg_err *err)
+{
+    const struct tg_tgsp_run run = {.threads = w->o->threads, .follow = w->follow};
+
+    return tg_tgsp_each(w->package, pass_by, NULL, &run, err);
+}
+
+static void keep_package(struct work *w, struct tg_model *m)
+{
     if (!w->o->keep_files)
-        return TG_OK;
-    m->files = tg_calloc(manifest->files.n + 1, sizeof(*m->files));
-    for (size_t i = 0; m->files != NULL && i < manifest->files.n; i++) {
-        m->files[i] = (struct tg_kept_file){tg_strdup(v[i].path), v[i].offset, v[i].size};
-        if (m->files[i].path == NULL)
-            break;
-        m->n_files++;
-    }
-    return m->n_files == manifest->files.n ? TG_OK : TG_FAIL(err, TG_E_NOMEM, "out of memory");
+        return;
+    m->package = tg_steal(&w->package);
+    m->follow = tg_steal(&w->follow);
+    if (m->follow != NULL)
+        tg_follow_settle(m->follow);
 }
 
 /* ---- from the sealed bake of an earlier start ---- */
@@ -357,7 +368,7 @@ static enum tg_rc read_golden(struct work *w, struct tg_err *err)
 
         if (!is_golden(&v[i]))
             continue;
-        TG_TRY(tg_tgsp_read(w->package, v[i].offset, to, (size_t)v[i].size, err));
+        TG_TRY(tg_tgsp_read(w->package, v[i].offset, to, (size_t)v[i].size, NULL, err));
         w->only[i] = tg_bytes_make(to, (size_t)v[i].size);
         at += (size_t)v[i].size;
     }
@@ -370,7 +381,7 @@ static bool thaw(struct work *w)
     struct tg_err why = TG_ERR_INIT;
     enum tg_rc rc;
 
-    if (!w->bake_keyed || w->o->bake_in < 0 || w->o->keep_files)
+    if (!w->bake_keyed || w->o->bake_in < 0)
         return false;
     rc = tg_bake_unseal(w->o->bake_in, &w->bake_key, w->o->threads, &w->bake, &why);
     if (rc != TG_OK)
@@ -424,11 +435,9 @@ static enum tg_rc make_session(struct work *w, const struct tg_session_spec *spe
 
 /* The weights are in the image, or ONNX Runtime's own: nothing is used from the package any more.
  */
-static void release_files(const struct work *w, struct tg_model *m)
+static void release_files(struct tg_model *m)
 {
     tg_named_done(&m->named);
-    if (w->o->keep_files)
-        return;
     tg_secret_free(m->region);
     m->region = NULL;
 }
@@ -449,7 +458,7 @@ static enum tg_rc load_session(struct work *w, struct tg_model *m, struct tg_err
     TG_TRY(tell(w, TG_LOAD_CHECKING, err));
     TG_TRY(tg_golden_check(m->session, &files, &m->golden_cases, err));
     if (tg_session_image(m->session).n > 0 || (!beside.used && spec.n_weights == 0))
-        release_files(w, m);
+        release_files(m);
     return TG_OK;
 }
 
@@ -471,9 +480,9 @@ static enum tg_rc load_model(struct work *w, struct tg_model *m, struct tg_err *
         m->from_bake = false;
         tg_bake_done(&w->bake);
     }
-    TG_TRY(decrypt(w, m, err));
     if (is_held(w))
-        return TG_OK;
+        return check_all(w, err);
+    TG_TRY(decrypt(w, m, err));
     TG_TRY(tell(w, TG_LOAD_LOADING, err));
     return load_session(w, m, err);
 }
@@ -503,7 +512,7 @@ enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
     TG_TRY(unwrap(&w, err));
     TG_TRY(tell(&w, TG_LOAD_DECRYPTING, err));
     TG_TRY(load_model(&w, m, err));
-    TG_TRY(keep_table(&w, m, err));
+    keep_package(&w, m);
     m->load_ns = tg_clock_mono_ns() - start;
     *out = tg_steal(&m);
     return TG_OK;
@@ -516,8 +525,7 @@ void tg_model_free(struct tg_model *m)
     tg_session_free(m->session);
     tg_named_done(&m->named);
     tg_secret_free(m->region);
-    for (size_t i = 0; i < m->n_files; i++)
-        tg_free(m->files[i].path);
-    tg_free(m->files);
+    tg_tgsp_free(m->package);
+    tg_follow_free(m->follow);
     tg_free(m);
 }

@@ -34,15 +34,9 @@ struct tg_load_opts {
     /* Ask for bytes of the package once more (see tgsp/follow.h); from any thread. */
     enum tg_rc (*again)(void *arg, uint64_t off, uint64_t n, struct tg_err *err);
     void *arg;
-    /* Files may be handed over: the plaintext stays after loading, and a package that can't be run
-     * is held rather than refused. */
+    /* Files may be handed over: the package stays open, to be decrypted from again, and one that
+     * can't be run is held rather than refused. Its descriptor must then outlive the model. */
     bool keep_files;
-};
-
-/* One file of the package, of which the plaintext is kept. */
-struct tg_kept_file {
-    char *path;
-    uint64_t offset, size; /* in the region */
 };
 
 /* A loaded model. */
@@ -52,8 +46,9 @@ struct tg_model {
     bool from_bake;             /* it came from the sealed bake */
     struct tg_session *session; /* NULL: held, not run */
     struct tg_named named;      /* what the session takes by name */
-    struct tg_kept_file *files; /* with keep_files */
-    size_t n_files;
+    /* With keep_files: verified and unwrapped, for tg_tgsp_read. No plaintext of it stays. */
+    struct tg_tgsp *package;
+    struct tg_follow *follow; /* what it is read through, where it came while it was loaded */
     char name[TG_TGSP_NAME_MAX + 1];
     char version[TG_TGSP_VERSION_MAX + 1];
     uint64_t sequence, floor;

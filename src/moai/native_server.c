@@ -27,7 +27,7 @@ struct client {
 struct tg_native_server {
     struct tg_loop *loop;
     int listen, notify;
-    struct tg_loop_item *accept_item, *notify_item, *grace_item;
+    struct tg_loop_item *accept_item, *notify_item, *grace_item, *rest_item;
     struct tg_rings *rings;
     struct tg_handover *handover;
     const struct tg_model *model;
@@ -130,10 +130,23 @@ static enum tg_rc on_ring(struct client *c, int *fd, struct tg_err *err)
     return TG_OK;
 }
 
+static void on_rest(void *arg)
+{
+    struct tg_native_server *n = arg;
+
+    tg_loop_item_free(n->rest_item);
+    n->rest_item = NULL;
+    tg_handover_rest(n->handover);
+}
+
 static enum tg_rc on_take(struct client *c, int *fd, struct tg_err *err)
 {
     struct tg_native_server *n = c->server;
 
+    tg_loop_item_free(n->rest_item);
+    n->rest_item = NULL;
+    if (tg_loop_after(n->loop, TG_NATIVE_REST_MS, on_rest, n, &n->rest_item) != TG_OK)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     return tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
 }
 
@@ -291,6 +304,7 @@ void tg_native_server_free(struct tg_native_server *n)
     tg_loop_item_free(n->accept_item);
     tg_loop_item_free(n->notify_item);
     tg_loop_item_free(n->grace_item);
+    tg_loop_item_free(n->rest_item);
     tg_fd_close(n->listen);
     tg_fd_close(n->notify);
     tg_free(n);

@@ -74,7 +74,9 @@ enum tg_sandbox_phase {
     TG_SANDBOX_SERVE = 2, /* accept, read, write, compute */
     /* As LOAD, and a path may be opened to be written anew: only inside Landlock, so that
      * it leads to descriptors of this process alone (/proc/self/fd/N of a pipe). */
-    TG_SANDBOX_LOAD_BAKE = 5
+    TG_SANDBOX_LOAD_BAKE = 5,
+    /* As SERVE, and descriptors may be read at an offset: where files are handed over. */
+    TG_SANDBOX_SERVE_FILES = 10
 };
 
 /* For all threads of the process. There is no way back.

@@ -27,6 +27,7 @@ enum check {
 
 #define BOTH (TG_SANDBOX_LOAD | TG_SANDBOX_SERVE)
 #define BAKE (TG_SANDBOX_LOAD_BAKE & ~TG_SANDBOX_LOAD)
+#define LOAD_FILES (TG_SANDBOX_LOAD | (TG_SANDBOX_SERVE_FILES & ~TG_SANDBOX_SERVE))
 
 /* The whole list. A call that is on no row kills the process. Filters add up to what all of them
  * allow, so what is needed for serving stands on both lists. */
@@ -42,7 +43,7 @@ static const struct {
     {SCMP_SYS(writev),            BOTH,            ANY        },
     {SCMP_SYS(close),             BOTH,            ANY        },
     {SCMP_SYS(openat),            BAKE,            ANEW       },
-    {SCMP_SYS(pread64),           TG_SANDBOX_LOAD, ANY        },
+    {SCMP_SYS(pread64),           LOAD_FILES,      ANY        },
     {SCMP_SYS(lseek),             TG_SANDBOX_LOAD, ANY        },
     {SCMP_SYS(fstat),             BOTH,            ANY        },
     {SCMP_SYS(newfstatat),        BOTH,            EMPTY_PATH },

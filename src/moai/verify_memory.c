@@ -265,31 +265,32 @@ static bool outside_as_it_must_be(const struct tg_scan_found *out, bool control)
     return control ? out->pages == 1 && out->clusters == 1 : !any(out);
 }
 
-/* In what was handed over lie those that the package has too. */
-static bool kept_as_it_must_be(enum stage stage, const struct findings *f)
+/* Two versions may have weights in common. Of a package that is held, not run, none are kept. */
+static bool inside_is_right(const struct verify *v, enum stage s, const struct tg_scan_found *in)
 {
-    bool found = any(&f->kept[TG_SCAN_INSIDE]);
+    bool held = v->model != NULL && v->model->session == NULL;
 
-    return (stages[stage].inside == WHATEVER || found == (stages[stage].inside == SOMETHING)) &&
+    return stages[s].inside == WHATEVER || any(in) == (stages[s].inside == SOMETHING && !held);
+}
+
+/* In what was handed over lie those that the package has too. */
+static bool kept_as_it_must_be(const struct verify *v, enum stage stage, const struct findings *f)
+{
+    return inside_is_right(v, stage, &f->kept[TG_SCAN_INSIDE]) &&
            outside_as_it_must_be(&f->kept[TG_SCAN_OUTSIDE], stages[stage].control == OF_KEPT);
 }
 
 static bool as_it_must_be(const struct verify *v, enum stage stage, const struct findings *f)
 {
-    const struct tg_scan_found *out = &f->v[TG_SCAN_OUTSIDE];
-    bool found = any(&f->v[TG_SCAN_INSIDE]);
-
-    /* two versions may have weights in common */
-    if (stages[stage].inside != WHATEVER && found != (stages[stage].inside == SOMETHING))
-        return false;
-    if (v->kept != NULL && !kept_as_it_must_be(stage, f))
+    if (!inside_is_right(v, stage, &f->v[TG_SCAN_INSIDE]) ||
+        (v->kept != NULL && !kept_as_it_must_be(v, stage, f)))
         return false;
     /* where they are meant to be outside, all of them must be found */
     if (weights_handed(v) ? f->v[TG_SCAN_HANDED].clusters != tg_scan_clusters(v->scan)
                           : stage != HANDED && any(&f->v[TG_SCAN_HANDED]))
         return false;
     return stages[stage].control == OF_KEPT || /* which may be one of the package's too */
-           outside_as_it_must_be(out, stages[stage].control == OF_PACKAGE);
+           outside_as_it_must_be(&f->v[TG_SCAN_OUTSIDE], stages[stage].control == OF_PACKAGE);
 }
 
 static void show_json(const struct verify *v, enum stage stage, const struct findings *f, bool good)
@@ -389,11 +390,11 @@ static enum tg_rc search_for(const struct verify *v, struct tg_scan *s, bool tel
 static enum tg_rc search(struct verify *v, enum stage stage, struct tg_err *err)
 {
     struct findings f = {0};
-    bool good;
+    bool good, tell_where = stages[stage].control == NONE;
 
-    TG_TRY(search_for(v, v->scan, stages[stage].control == NONE, f.v, err));
+    TG_TRY(search_for(v, v->scan, tell_where, f.v, err));
     if (v->kept != NULL)
-        TG_TRY(search_for(v, v->kept, stages[stage].control == NONE, f.kept, err));
+        TG_TRY(search_for(v, v->kept, tell_where, f.kept, err));
     good = as_it_must_be(v, stage, &f);
     v->wrong = v->wrong || !good;
     (v->o->json ? show_json : show_text)(v, stage, &f, good);
@@ -547,10 +548,10 @@ static enum tg_rc run_threads(struct verify *v, struct tg_err *err)
 static void close_all(struct verify *v)
 {
     for (size_t i = 0; i < INPUTS; i++) {
-        tg_fd_close(v->in[i].package);
-        tg_fd_close(v->in[i].trust);
-        tg_fd_close(v->in[i].key);
-        tg_fd_close(v->in[i].rollback);
+        const int fds[] = {v->in[i].package, v->in[i].trust, v->in[i].key, v->in[i].rollback};
+
+        for (size_t k = 0; k < TG_ARRAY_LEN(fds); k++)
+            tg_fd_close(fds[k]);
         tg_bake_pipe_done(&v->pipe[i]);
     }
     tg_fd_close(v->maps);
@@ -572,12 +573,11 @@ static void close_answer(const struct tg_err *err, enum tg_rc rc)
 enum tg_rc tg_verify_memory(const struct tg_verify_memory_opts *opts, struct tg_err *err)
 {
     struct verify v = {.o = opts, .maps = -1, .first = true, .err = err};
-    const struct tg_bake_pipe none = TG_BAKE_PIPE_INIT;
     enum tg_rc rc;
 
     for (size_t i = 0; i < INPUTS; i++) {
         v.in[i] = (struct inputs){-1, -1, -1, -1};
-        v.pipe[i] = none;
+        v.pipe[i] = TG_BAKE_PIPE_INIT;
     }
     v.uid = geteuid();
     v.threads = opts->threads != 0 ? opts->threads : tg_thread_cpus();

@@ -370,13 +370,16 @@ static enum tg_rc become_worker(struct worker *w, struct tg_err *err)
 
 /* ---- inside ---- */
 
-static void close_inputs(const struct tg_worker_opts *o)
+/* A package that files are handed over from stays. */
+static void close_inputs(const struct tg_worker_opts *o, bool package_too)
 {
-    const int fds[] = {o->package,    o->trust,   o->key,      o->rollback, o->grant,
-                       o->deployment, o->bake_in, o->bake_out, o->token,    o->arrival};
+    const int fds[] = {o->trust,   o->key,      o->rollback, o->grant,  o->deployment,
+                       o->bake_in, o->bake_out, o->token,    o->arrival};
 
     for (size_t i = 0; i < TG_ARRAY_LEN(fds); i++)
         tg_fd_close(fds[i]);
+    if (package_too)
+        tg_fd_close(o->package);
 }
 
 static enum tg_rc load(struct worker *w, struct tg_err *err)
@@ -406,9 +409,10 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
 
     TG_TRY(tg_model_load(&opts, &w->model, err));
     w->service.model = w->model;
-    close_inputs(o);
+    close_inputs(o, w->model->package == NULL);
     tg_bake_pipe_done(&w->pipe);
-    TG_TRY(tg_sandbox_enter(TG_SANDBOX_SERVE, err));
+    TG_TRY(tg_sandbox_enter(w->model->package == NULL ? TG_SANDBOX_SERVE : TG_SANDBOX_SERVE_FILES,
+                            err));
     return say_healthy(w, err);
 }
 

@@ -18,6 +18,7 @@ struct tg_follow {
     uint64_t size;
     pthread_mutex_t lock; /* guards what follows */
     struct tg_arrived now;
+    bool settled; /* everything is there */
     bool stopped;
     enum tg_rc rc; /* why */
     struct tg_err err;
@@ -95,9 +96,10 @@ static enum tg_rc wait_bytes(struct tg_follow *f, uint64_t off, uint64_t end, st
 {
     enum tg_rc rc;
     (void)pthread_mutex_lock(&f->lock);
-    while ((rc = look(f, err)) == TG_OK && !tg_spans_has(&f->now.there, off, end))
-        if ((rc = wait_more(f, err)) != TG_OK)
-            break;
+    rc = f->settled ? TG_OK : look(f, err);
+    while (rc == TG_OK && !f->settled && !tg_spans_has(&f->now.there, off, end))
+        if ((rc = wait_more(f, err)) == TG_OK)
+            rc = look(f, err);
     (void)pthread_mutex_unlock(&f->lock);
     return rc;
 }
@@ -116,6 +118,13 @@ static enum tg_rc follow_read(void *ctx, const char *name, void *p, size_t n, ui
 void tg_follow_src(struct tg_follow *f, struct tg_src *out)
 {
     *out = (struct tg_src){follow_read, f, f->o.name, f->size};
+}
+
+void tg_follow_settle(struct tg_follow *f)
+{
+    (void)pthread_mutex_lock(&f->lock);
+    f->settled = true;
+    (void)pthread_mutex_unlock(&f->lock);
 }
 
 void tg_follow_stop(struct tg_follow *f, enum tg_rc rc, const struct tg_err *err)

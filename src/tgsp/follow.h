@@ -42,6 +42,9 @@ TG_RC tg_follow_next(struct tg_follow *f, uint64_t *chunk, struct tg_err *err);
 /* The chunk's bytes are wrong (err says how): TG_OK when they were fetched again and should be
  * tried once more; the second time, or where nobody can be asked, `why` and err as it is. */
 TG_RC tg_follow_again(struct tg_follow *f, uint64_t chunk, enum tg_rc why, struct tg_err *err);
+/* Everything was read once, so it is all there: reads wait for nothing any more, whatever becomes
+ * of the arrival page. What is read is as unverified as before. */
+void tg_follow_settle(struct tg_follow *f);
 /* End every wait, now and later, with this failure (the first one counts). */
 void tg_follow_stop(struct tg_follow *f, enum tg_rc rc, const struct tg_err *err);
 

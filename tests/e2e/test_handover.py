@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 import libtensorguard as tg
 import programs
 from moai_launcher import EXAMPLE, MODEL, Listener, Native, Worker, kit
+from pack import tgsp_reader
+from tg import wait_for
 
 F_GET_SEALS, ALL_SEALS = 1034, 0xf  # SEAL, SHRINK, GROW, WRITE
 ME = os.getuid()
@@ -284,4 +287,115 @@ def test_many_in_a_row_are_slowed_down(folder, tmp_path):
     os.close(m.open_file("empty.txt"))
     m.close()
     w.stop()
+    native.close()
+
+
+def payload(package):
+    """Where it begins in the file."""
+    return tgsp_reader.Package(package).sections["payload"][0]
+
+
+def test_no_plaintext_stays_that_nobody_asked_for(folder, tmp_path):
+    big = tmp_path / "model"
+    shutil.copytree(EXAMPLE / "model_v1", big)
+    (big / "vocabulary.bin").write_bytes(os.urandom(24 << 20))
+    kit("package", "--dir", folder, "--input", big, "--out", tmp_path / "big.tgsp", "--model", MODEL)
+    listener, native = Listener(tmp_path), Native(tmp_path)
+    w = Worker(folder, tmp_path / "big.tgsp", listener).serve()
+    without = w.metrics()["tensorguard_memory_used_bytes"]
+    w.stop()
+    w = Worker(folder, tmp_path / "big.tgsp", listener, native=native, takers=[ME]).serve()
+    assert 0 < w.metrics()["tensorguard_memory_used_bytes"] < without + (12 << 20)
+    m = tg.Model(native.path)
+    fd = m.open_file("vocabulary.bin")
+    with open(f"/proc/self/fd/{fd}", "rb") as f, open(big / "vocabulary.bin", "rb") as g:
+        assert f.read() == g.read()
+    os.close(fd)
+    assert w.metrics()["tensorguard_memory_used_bytes"] < without + (12 << 20)
+    m.close()
+    w.stop()
+    native.close()
+    listener.close()
+
+
+def test_a_file_whose_tensors_are_taken_is_forgotten_soon(folder, tmp_path):
+    """Decrypted once for tensors taken one after the other; gone when nobody asks any more."""
+    d = tmp_path / "model"
+    shutil.copytree(EXAMPLE / "model_v1", d)
+    data = {f"t{i}": ("U8", [6 << 20], os.urandom(6 << 20)) for i in range(4)}
+    (d / "w.safetensors").write_bytes(safetensors(**data))
+    kit("package", "--dir", folder, "--input", d, "--out", tmp_path / "t.tgsp", "--model", MODEL)
+    listener, native = Listener(tmp_path), Native(tmp_path)
+    w = Worker(folder, tmp_path / "t.tgsp", listener, native=native, takers=[ME]).serve()
+    before = w.metrics()["tensorguard_memory_used_bytes"]
+    m = tg.Model(native.path)
+    for name, (_, _, content) in data.items():
+        fd, _, _ = m.open_tensor("w.safetensors", name)
+        assert os.read(fd, 1 << 16) == content[:1 << 16]
+        os.close(fd)
+    assert w.metrics()["tensorguard_memory_used_bytes"] > before + (20 << 20)
+    wait_for("the file to be forgotten", lambda: w.metrics()["tensorguard_memory_used_bytes"] < before + (12 << 20))
+    m.close()
+    w.stop()
+    native.close()
+    listener.close()
+
+
+def test_it_starts_from_its_bake_and_still_hands_over(folder, tmp_path):
+    """Files come from the package, decrypted anew: what serves is the image alone."""
+    sealed, states = tmp_path / "net.bake", []
+    for bake in ({"bake_out": sealed}, {"bake_in": sealed}):
+        (tmp_path / str(len(states))).mkdir()
+        native = Native(tmp_path / str(len(states)))
+        w = Worker(folder, folder / "net.tgsp", native=native, takers=[ME], **bake).serve()
+        states += [word for line in w.log().splitlines() if "moai.bake" in line for word in line.split() if "state=" in word]
+        if states[0] == "state=none" and not programs.sanitized():
+            pytest.skip("this kernel has no Landlock, so nothing is baked")
+        m = tg.Model(native.path)
+        assert m.run([1, 1, 8, 8], [0.0] * 64)[0] == [1, 10]
+        fd = m.open_file("model.onnx")
+        assert os.read(fd, 1 << 20) == (EXAMPLE / "model_v1" / "model.onnx").read_bytes()
+        os.close(fd)
+        assert w.receive()["file"] == "model.onnx"
+        m.close()
+        w.stop()
+        native.close()
+    assert states == ["state=sealed", "state=opened"]
+
+
+@pytest.mark.parametrize("what,status,text", [("changed", "DENIED", "chunk 0"), ("cut", "FORMAT", "")])
+def test_a_package_that_changes_after_the_load_is_not_handed_over(folder, tmp_path, what, status, text):
+    package = tmp_path / "net.tgsp"
+    package.write_bytes((folder / "net.tgsp").read_bytes())
+    native = Native(tmp_path)
+    w = Worker(folder, package, native=native, takers=[ME]).serve()
+    at = payload(package)
+    with open(package, "r+b") as f:
+        if what == "cut":
+            f.truncate(at + 10)
+        else:
+            f.seek(at + 10)
+            byte = f.read(1)
+            f.seek(at + 10)
+            f.write(bytes([byte[0] ^ 1]))
+    m = tg.Model(native.path)
+    with pytest.raises(tg.Failed) as e:
+        m.open_file("model.onnx")
+    assert e.value.status == status and text in e.value.text
+    assert m.run([1, 1, 8, 8], [0.0] * 64)[0] == [1, 10]  # what serves is not read from there any more
+    package.write_bytes((folder / "net.tgsp").read_bytes())
+    os.close(m.open_file("model.onnx"))
+    assert w.receive()["file"] == "model.onnx"  # the first thing told: what was refused was not
+    m.close()
+    w.stop()
+    native.close()
+
+
+def test_a_held_package_that_is_damaged_is_refused_while_it_loads(folder, tmp_path):
+    native = Native(tmp_path)
+    data = bytearray((folder / "saved.tgsp").read_bytes())
+    data[payload(folder / "saved.tgsp") + 4000] ^= 1
+    (tmp_path / "bad.tgsp").write_bytes(data)
+    code, reason, _ = Worker(folder, tmp_path / "bad.tgsp", native=native, takers=[ME]).failed()
+    assert code == "AUTH" and "chunk" in reason
     native.close()

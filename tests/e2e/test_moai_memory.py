@@ -169,6 +169,7 @@ def test_a_package_that_is_not_run_is_searched_too(folder):
     assert done.returncode == 0, done.stdout + done.stderr
     stages = {s["stage"]: s for s in json.loads(done.stdout)["stages"]}
     assert "during inference" not in stages and stages["handed over"]["handed"]["clusters"] == stages["handed over"]["clusters"]
+    assert all(s["inside"]["pages"] == 0 for s in stages.values())  # it was verified, and nothing of it kept
     assert subprocess.run(words, capture_output=True, timeout=300).returncode == 11  # nobody may be handed it: refused
 
 

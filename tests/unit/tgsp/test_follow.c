@@ -373,6 +373,33 @@ static void test_stopped_from_outside(void **state)
     download_done(&d);
 }
 
+/* Once all was read, the page no longer matters: not one that says nothing is there, nor one that
+ * makes no sense. */
+static void test_settled_it_waits_for_nothing(void **state)
+{
+    struct fx *f = *state;
+    struct tg_err err = TG_ERR_INIT;
+    struct download d;
+    TG_AUTO(tg_follow_freep) struct tg_follow *follow = NULL;
+    struct tg_src src;
+    struct tg_spans bad = {{{9, 3}}, 1}, none = {.n = 0};
+    uint8_t got[64];
+    download_new(&d, f);
+    put(&d, 0, bytes.n);
+    const struct tg_follow_opts o = {d.fd, tg_arrival_fd(d.page), "package", NULL, NULL};
+    assert_ok(tg_follow_new(&o, &follow, &err));
+    tg_follow_src(follow, &src);
+    tg_follow_settle(follow);
+    for (int i = 0; i < 2; i++) {
+        tg_arrival_show(d.page, i ? &bad : &none);
+        memset(got, 0, sizeof got);
+        assert_ok(src.read(src.ctx, src.name, got, sizeof got, 1000, &err));
+        assert_memory_equal(got, bytes.data + 1000, sizeof got);
+    }
+    assert_rc(src.read(src.ctx, src.name, got, sizeof got, bytes.n - 1, &err), TG_E_FORMAT);
+    download_done(&d);
+}
+
 /* Bytes that are said to be there and are not: the digests decide, never the page. */
 static void test_a_page_that_lies(void **state)
 {
@@ -442,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_wrong_twice_is_the_end),
         cmocka_unit_test(test_an_end_before_the_end),
         cmocka_unit_test(test_stopped_from_outside),
+        cmocka_unit_test(test_settled_it_waits_for_nothing),
         cmocka_unit_test(test_a_page_that_lies),
         cmocka_unit_test(test_pages_that_are_none),
         cmocka_unit_test(test_the_page_is_sealed),

@@ -9,6 +9,8 @@ import pytest
 
 import tg
 import tg_agent
+from test_moai_memory import is_region, searched
+from test_moai_protect import PLAIN_BUILD, ROOT_ONLY
 
 SIZE = 12 << 20
 SLOW = 3 << 20  # bytes a second: some seconds for a package
@@ -82,6 +84,28 @@ def test_slow_downloads_are_not_slow_loads(proxied):
     assert time.monotonic() - began > 3, "it was not slow enough to say anything"
     assert starts(a) == ["early"] and "hung" not in a.log_text()
 
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_root_finds_a_loading_model_in_the_region_only(proxied):
+    """While chunks are decrypted and the rest is waited for; the agent, which brings them, holds none of it."""
+    world, proxy, a = proxied
+    data = os.urandom(SIZE)
+    h = world.publish(world.build(files={**world.files(1), "data.bin": data}))
+    proxy.rate = SLOW / 3
+    a.start()
+    d = world.deploy(h)
+    wait_decrypting(a)
+    pid = early(a)[-1]
+    tg.wait_for("some of the payload", lambda: tg_agent.fetched(part(a, h)) > SIZE / 3)
+    pieces = [data[at:at + 24] for at in range(1 << 12, SIZE // 6, 1 << 16)]
+    found, size = searched(pid, pieces)
+    assert "healthy" not in a.log_text(), "the search came too late to say anything"
+    assert size > 20 << 20 and not [(m.path, n) for m, n in found if not is_region(m)]
+    assert found, "at level locked root finds what is decrypted already"
+    assert searched(a.process.pid, pieces)[0] == []
+    proxy.rate = None
+    world.wait_update(d, a.id, "running")
 
 
 def test_broken_connection_in_the_middle(proxied):

@@ -189,6 +189,9 @@ static TG_RC fill_settings(struct enrolling *e, struct tg_err *err)
     e->set.tcp = o->tcp;
     e->set.tcp_port = o->tcp_port;
     e->set.check_in_s = o->check_in_s;
+    if (o->memory_max_mib > TG_MEMORY_MAX_MIB)
+        return TG_FAIL(err, TG_E_USAGE, "--memory-max: at most %" PRIu64 " MiB", TG_MEMORY_MAX_MIB);
+    e->set.memory_max_mib = o->memory_max_mib;
     e->set.load_timeout_s = o->load_timeout_s ? o->load_timeout_s : 300;
     e->set.drain_timeout_s = o->drain_timeout_s ? o->drain_timeout_s : 30;
     e->set.worker_timeout_s = o->worker_timeout_s ? o->worker_timeout_s : TG_WORKER_TIMEOUT_S;

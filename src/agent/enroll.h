@@ -20,7 +20,7 @@ struct tg_enroll_opts {
     const char *predict_socket, *native_socket, *socket_group;
     const char *const *handover; /* users, by name or number */
     size_t n_handover;
-    uint64_t native_spin_us;
+    uint64_t native_spin_us, memory_max_mib;
     bool tcp;
     uint64_t tcp_port;
     const char *tcp_token_file;

@@ -22,8 +22,8 @@ struct args {
         *worker_user, *protection, *name, *predict_socket, *native_socket, *socket_group,
         *tcp_token_file, *kill_at, *log_level;
     struct tg_opt_list trust, handover;
-    uint64_t native_spin_us, predict_tcp, renew_after, check_in_s, load_timeout_s, drain_timeout_s,
-        worker_timeout_s;
+    uint64_t native_spin_us, memory_max_mib, predict_tcp, renew_after, check_in_s, load_timeout_s,
+        drain_timeout_s, worker_timeout_s;
     bool no_vault_grants, again, once, json;
 };
 
@@ -82,6 +82,8 @@ static const struct tg_opt enroll_opts[] = {
     OPT(TG_OPT_STR, "tcp-token-file", tcp_token_file, false, "F", "token its clients must send"),
     OPT(TG_OPT_U64, "check-in-interval", check_in_s, false, "S",
         "seconds; default: as the platform says"),
+    OPT(TG_OPT_U64, "memory-max", memory_max_mib, false, "MIB",
+        "memory that a worker may have for itself (default: 4 GiB and 8 times the package)"),
     OPT(TG_OPT_U64, "load-timeout", load_timeout_s, false, "S",
         "for loading a model (default 300)"),
     OPT(TG_OPT_U64, "drain-timeout", drain_timeout_s, false, "S",
@@ -188,6 +190,7 @@ static TG_RC do_enroll(const struct args *a, struct tg_err *err)
                                .predict_socket = a->predict_socket,
                                .native_socket = a->native_socket,
                                .native_spin_us = a->native_spin_us,
+                               .memory_max_mib = a->memory_max_mib,
                                .handover = a->handover.v,
                                .n_handover = a->handover.n,
                                .socket_group = a->socket_group,

@@ -63,7 +63,7 @@ static const struct tg_jschema journal_schema =
 struct settings_doc {
     const char *server, *fleet, *device_id, *worker, *worker_user, *protection, *predict_socket,
         *native_socket, *handover_uids, *socket_group;
-    uint64_t native_spin_us;
+    uint64_t native_spin_us, memory_max_mib;
     bool tcp;
     uint64_t tcp_port;
     uint8_t tcp_token_sha256[32];
@@ -81,6 +81,7 @@ static const struct tg_jfield settings_fields[] = {
     TG_J_STR(struct settings_doc, native_socket, 1, 107, TG_J_SKIP0),
     TG_J_U64(struct settings_doc, native_spin_us, 0, TG_NATIVE_SPIN_US_MAX, TG_J_SKIP0),
     TG_J_STR(struct settings_doc, handover_uids, 1, 255, TG_J_SKIP0),
+    TG_J_U64(struct settings_doc, memory_max_mib, 0, TG_MEMORY_MAX_MIB, TG_J_SKIP0),
     TG_J_STR(struct settings_doc, socket_group, 0, 63, TG_J_REQ),
     TG_J_BOOL(struct settings_doc, tcp, TG_J_REQ),
     TG_J_U64(struct settings_doc, tcp_port, 0, 65535, TG_J_REQ),
@@ -189,6 +190,7 @@ TG_RC tg_settings_load(const struct tg_state *s, struct tg_settings *out, struct
     TG_TRY(rc);
     *out = (struct tg_settings){.tcp = d.tcp,
                                 .native_spin_us = d.native_spin_us,
+                                .memory_max_mib = d.memory_max_mib,
                                 .tcp_port = d.tcp_port,
                                 .check_in_s = d.check_in_s,
                                 .load_timeout_s = d.load_timeout_s,
@@ -223,6 +225,7 @@ TG_RC tg_settings_save(const struct tg_state *s, const struct tg_settings *in, s
                              .predict_socket = in->predict_socket,
                              .native_socket = in->native_socket,
                              .native_spin_us = in->native_spin_us,
+                             .memory_max_mib = in->memory_max_mib,
                              .handover_uids = in->handover_uids,
                              .socket_group = in->socket_group,
                              .tcp = in->tcp,

@@ -24,6 +24,7 @@
 
 #define TG_NATIVE_SPIN_US_MAX 1000000
 #define TG_HANDOVER_MAX 16
+#define TG_MEMORY_MAX_MIB (UINT64_C(1) << 23)
 #define TG_WORKER_TIMEOUT_S 120 /* unless set otherwise: above the longest prediction */
 
 #define TG_PROTECTION_DEFAULT "locked"
@@ -45,7 +46,8 @@ struct tg_settings {
     bool tcp;
     uint64_t tcp_port; /* 0: chosen by the system at each start (status shows it) */
     uint8_t tcp_token_sha256[32];
-    uint64_t check_in_s; /* 0: as the platform says */
+    uint64_t check_in_s;     /* 0: as the platform says */
+    uint64_t memory_max_mib; /* of a worker; 0: by the size of its package */
     uint64_t load_timeout_s;
     uint64_t drain_timeout_s;
     uint64_t worker_timeout_s; /* a serving worker that answers nothing for so long hangs */

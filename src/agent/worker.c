@@ -35,7 +35,7 @@ struct plan {
     size_t argc;
     char text[ARGS_MAX][ARG_TEXT];
     char bake[TG_STATE_PATH_MAX];
-    char spin[ARG_TEXT];
+    char spin[ARG_TEXT], memory[ARG_TEXT];
     char uids[256];              /* cut at the commas */
     int owned[TG_SPAWN_FDS_MAX]; /* to be closed by us */
     size_t n_owned;
@@ -167,6 +167,19 @@ static TG_RC add_native(struct plan *p, const struct tg_worker_start *o, struct 
     return TG_OK;
 }
 
+/* Loading takes up to four times the weights for a moment; what predictions take beside that
+ * depends on the model. So generous that only what runs wild meets it. */
+static void add_memory(struct plan *p, const struct tg_worker_start *o)
+{
+    uint64_t mib = o->settings->memory_max_mib;
+    if (mib == 0)
+        mib = 4096 + 8 * (o->pkg->size >> 20);
+    if (mib > TG_MEMORY_MAX_MIB)
+        mib = TG_MEMORY_MAX_MIB;
+    (void)snprintf(p->memory, sizeof p->memory, "%" PRIu64, mib);
+    add_arg(p, "--memory-max", p->memory);
+}
+
 static TG_RC make_plan(struct plan *p, const struct tg_worker_start *o, int ctl, struct tg_err *err)
 {
     p->spawn = TG_SPAWN_INIT;
@@ -183,6 +196,7 @@ static TG_RC make_plan(struct plan *p, const struct tg_worker_start *o, int ctl,
     for (size_t i = 0; i < o->n_listen; i++)
         add_fd(p, "--listen-fd", o->listen[i]);
     TG_TRY(add_native(p, o, err));
+    add_memory(p, o);
     if (o->settings->tcp)
         TG_TRY(add_token(p, o->settings, err));
     add_arg(p, "--fleet", o->settings->fleet);

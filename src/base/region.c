@@ -297,9 +297,11 @@ static enum tg_rc make_tables(size_t max, struct tg_err *err)
 
 enum tg_rc tg_region_open(const struct tg_region_opts *opts, struct tg_err *err)
 {
+    size_t most = default_max();
+
     if (region.base != NULL)
         return TG_FAIL(err, TG_E_EXISTS, "there is a region already");
-    TG_TRY(make_tables(opts->max != 0 ? opts->max : default_max(), err));
+    TG_TRY(make_tables(opts->max != 0 && opts->max < most ? opts->max : most, err));
     region.want = opts->level;
     region.settle = opts->settle;
     if (!map_units(0, PER_SEGMENT, false))
@@ -444,8 +446,11 @@ enum tg_rc tg_region_why(size_t need, struct tg_err *err)
     why = region.why;
     pthread_mutex_unlock(&region.lock);
     if (why == 0)
-        return TG_FAIL(err, TG_E_NOMEM, "%zu bytes do not fit into the protected region of %zu",
-                       need, region.size);
+        return TG_FAIL(
+            err, TG_E_NOMEM,
+            "%zu bytes do not fit into the protected region of %zu (--memory-max, or the "
+            "machine's memory)",
+            need, region.size);
     return tg_region_remedy(want, why, need, err);
 }
 

@@ -35,7 +35,8 @@ struct tg_region_opts {
     /* Where a level cannot be had, go on with the next lower one; else the call that needed it
      * fails. tg_region_hold ends this. */
     bool settle;
-    size_t max; /* bytes of address space; 0: as much as the machine has memory, at least 1 GiB */
+    size_t max; /* bytes of address space, at most what 0 stands for: as much as the machine has
+                   memory, at least 1 GiB */
 };
 
 /* Reserve the range and make its first segment usable. Once in a process.

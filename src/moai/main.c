@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +25,7 @@ const char *__asan_default_options(void)
 
 struct worker_args {
     uint64_t package, grant, trust, key, rollback, deployment, bake_in, bake_out, arrival;
-    uint64_t control, token, threads, native, native_spin;
+    uint64_t control, token, threads, native, native_spin, memory_max;
     struct tg_opt_list listen, takers;
     const char *fleet, *device_id, *user, *protection, *log_level;
     bool json;
@@ -69,6 +70,8 @@ static const struct tg_opt worker_opts[] = {
     STR("device-id", device_id, true, "ID", "this device"),
     FD("threads", threads, false,
        "threads inside the model and for decryption (default: all processors)"),
+    FD(TG_PROTECT_MEMORY, memory_max, false,
+       "MiB of memory that may be used beyond what the program itself needs (default: no limit)"),
     STR("user", user, false, "U", "become this user first (needs root)"),
     STR(TG_PROTECT_OPTION, protection, false, "LEVEL",
         "what memory must be at least: secret, locked (default) or any"),
@@ -214,6 +217,9 @@ static enum tg_rc to_opts(const struct worker_args *a, struct tg_worker_opts *o,
     if (a->native_spin > 1000000)
         return TG_FAIL(err, TG_E_USAGE, "--native-spin-us: at most 1000000");
     o->native_spin_us = a->native_spin;
+    if (a->memory_max > TG_PROTECT_MEMORY_MAX) /* tg_protect_begin went by it */
+        return TG_FAIL(err, TG_E_USAGE, "--" TG_PROTECT_MEMORY ": at most %" PRIu64 " MiB",
+                       TG_PROTECT_MEMORY_MAX);
     o->threads = (unsigned)a->threads;
     o->fleet = a->fleet;
     o->device_id = a->device_id;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "codec/text.h"
 #include "moai/sandbox.h"
 
 static const struct {
@@ -23,30 +24,37 @@ bool tg_protect_parse(const char *text, enum tg_level *out)
     return false;
 }
 
-/* The value of the last --protection, however it is written. What is wrong with the command line is
- * said later, by main. */
-static enum tg_level asked(int argc, char *const *argv)
+/* The value of the last `option` ("--x"), however it is written; NULL: it is not there. What is
+ * wrong with the command line is said later, by main. */
+static const char *asked(int argc, char *const *argv, const char *option)
 {
-    static const char option[] = "--" TG_PROTECT_OPTION;
-    enum tg_level level = TG_LEVEL_LOCKED;
+    size_t n = strlen(option);
+    const char *value = NULL;
 
     for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], option, sizeof(option) - 1) != 0)
+        if (strncmp(argv[i], option, n) != 0)
             continue;
-        if (argv[i][sizeof(option) - 1] == '=')
-            (void)tg_protect_parse(argv[i] + sizeof(option), &level);
-        else if (argv[i][sizeof(option) - 1] == '\0' && i + 1 < argc)
-            (void)tg_protect_parse(argv[i + 1], &level);
+        if (argv[i][n] == '=')
+            value = argv[i] + n + 1;
+        else if (argv[i][n] == '\0' && i + 1 < argc)
+            value = argv[i + 1];
     }
-    return level;
+    return value;
 }
 
 void tg_protect_begin(int argc, char *const *argv)
 {
-    struct tg_region_opts opts = {.level = asked(argc, argv), .settle = true};
+    const char *level = asked(argc, argv, "--" TG_PROTECT_OPTION);
+    const char *memory = asked(argc, argv, "--" TG_PROTECT_MEMORY);
+    struct tg_region_opts opts = {.level = TG_LEVEL_LOCKED, .settle = true};
+    uint64_t mib = 0;
 
+    if (level != NULL)
+        (void)tg_protect_parse(level, &opts.level);
     if (opts.level == TG_LEVEL_NONE)
         opts.level = TG_LEVEL_LOCKED;
+    if (memory != NULL && tg_parse_u64(memory, TG_PROTECT_MEMORY_MAX, &mib) == TG_OK && mib > 0)
+        opts.max = (size_t)(mib + TG_PROTECT_OWN_MIB) << 20;
     /* A failure shows in tg_protect_require. */
     if (tg_sandbox_raise_memlock(NULL) != TG_OK || tg_region_open(&opts, NULL) != TG_OK)
         return;

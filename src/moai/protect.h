@@ -9,8 +9,14 @@
 
 #include "base/region.h"
 
-/* The option that names the level. The heap reads it from the command line before main. */
+/* The options that name the level, and the most memory in MiB (0: as much as the machine has). The
+ * heap reads them from the command line before main: the region's range of addresses is all memory
+ * that the process will ever have for itself, as the limit on addresses (moai/sandbox.h) is set
+ * around it. What the program needs without any model comes on top. */
 #define TG_PROTECT_OPTION "protection"
+#define TG_PROTECT_MEMORY "memory-max"
+#define TG_PROTECT_MEMORY_MAX (UINT64_C(1) << 23)
+#define TG_PROTECT_OWN_MIB 256
 
 /* What people write for the least level: "secret", "locked", or "any" (TG_LEVEL_NONE: whatever
  * there is). false: none of them. */

@@ -60,7 +60,8 @@ bool tg_sandbox_leave_network(void);
 #define TG_SANDBOX_MORE_MEMORY (UINT64_C(4) << 30) /* rings that clients hand over are mapped */
 
 /* Limits on descriptors, threads and addresses (what is in use, the protected region's reserve
- * included, and TG_SANDBOX_MORE_MEMORY). Never above what is set already. Reads /proc. */
+ * included, and TG_SANDBOX_MORE_MEMORY): so also on memory of its own, by what was reserved. Never
+ * above what is set already. Reads /proc. */
 TG_RC tg_sandbox_limits(size_t descriptors, struct tg_err *err);
 
 /* Landlock without a single right: no file can be opened, made or removed by this thread and those

@@ -118,7 +118,7 @@ class Worker:
             argv += ["--handover-uid", str(uid)]
         argv += ["--fleet", how.get("fleet", "F"), "--device-id", how.get("device_id", "D")]
         how.setdefault("protection", programs.protection())
-        for option in ("threads", "user", "protection", "native_spin_us"):
+        for option in ("threads", "user", "protection", "native_spin_us", "memory_max"):
             if option in how:
                 argv += [f"--{option.replace('_', '-')}", str(how[option])]
 

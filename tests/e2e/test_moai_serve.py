@@ -1,7 +1,9 @@
 """The worker serves the Open Inference Protocol, and answers what PyTorch and plain ONNX Runtime answer."""
 import http.client
 import json
+import pathlib
 import random
+import re
 import shutil
 import socket
 import struct
@@ -395,6 +397,24 @@ def test_sigterm_drains(folder):
     w = Worker(folder, folder / "net.tgsp", listener).serve()
     w.process.terminate()
     assert w.receive()["event"] == "drained" and w.wait() == 0
+    listener.close()
+
+
+@pytest.mark.skipif(programs.sanitized(), reason="a sanitizer maps terabytes: there is no limit")
+def test_a_limit_on_memory(folder):
+    model = folder / "roomy"
+    shutil.copytree(EXAMPLE / "model_v1", model)
+    (model / "filler.bin").write_bytes(bytes(300 << 20))
+    (folder / "roomy-run").mkdir()
+    kit("package", "--dir", folder, "--input", model, "--out", folder / "roomy.tgsp", "--model", MODEL)
+    listener = Listener(folder / "roomy-run")
+    code, reason, _ = Worker(folder, folder / "roomy.tgsp", listener, memory_max=16).failed()
+    assert code == "NOMEM" and re.search(r"\d+ bytes do not fit into .*--memory-max", reason), reason
+    w = Worker(folder, folder / "roomy.tgsp", listener, memory_max=1024).serve()
+    limits = pathlib.Path(f"/proc/{w.pid}/limits").read_text()
+    most = int(re.search(r"Max address space +(\d+) ", limits)[1])  # with 4 GiB for what is shared with clients
+    assert 5 << 30 < most < 6 << 30, limits
+    w.stop()
     listener.close()
 
 

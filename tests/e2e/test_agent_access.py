@@ -2,6 +2,7 @@
 import grp
 import json
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -20,6 +21,20 @@ def world(tmp_path, author):
     w = tg_agent.World(tmp_path, author)
     yield w
     w.stop()
+
+
+# ---- a worker's memory ----
+
+@pytest.mark.skipif(programs.sanitized(), reason="a sanitizer maps terabytes: there is no limit")
+@pytest.mark.parametrize("options,most", [((), 4096), (("--memory-max", 512), 512)])
+def test_a_workers_memory_is_bounded(world, options, most):
+    """By its package's size, where nobody says otherwise; not by the machine's memory."""
+    a = world.agent().run_first(*options)
+    text = open(f"/proc/{a.status()['serving']['pid']}/limits").read()
+    mib = int(re.search(r"Max address space +(\d+) ", text)[1]) >> 20
+    shared, own = 4096, 256  # src/moai/sandbox.h, protect.h
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    assert min(most + own, machine) <= mib - shared <= most + own + 600, text  # libraries, stacks, tables
 
 
 # ---- the sockets' group ----

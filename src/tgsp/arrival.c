@@ -38,7 +38,8 @@ static enum tg_rc page_map(struct tg_arrival *a, int fd, int prot, struct tg_err
 {
     void *at = mmap(NULL, PAGE_BYTES, prot, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED)
-        return TG_FAIL_ERRNO(err, TG_E_IO, "arrival page: cannot map it");
+        return TG_FAIL_ERRNO(err, errno == ENOMEM ? TG_E_NOMEM : TG_E_IO,
+                             "arrival page: cannot map it");
     a->page = at;
     return TG_OK;
 }

@@ -39,7 +39,7 @@ struct tg_arrived {
 };
 
 /* Map a page that was handed over; fd is borrowed and may be closed afterwards.
- * @retval TG_E_FORMAT it is none */
+ * @retval TG_E_FORMAT it is none  @retval TG_E_NOMEM no memory to map it to */
 TG_RC tg_arrival_open(int fd, struct tg_arrival **out, struct tg_err *err);
 uint64_t tg_arrival_size(const struct tg_arrival *a);
 /* What is there now. @retval TG_E_FORMAT the page makes no sense

@@ -24,7 +24,7 @@ struct tg_follow_opts {
     void *arg;
 };
 
-/* @retval TG_E_FORMAT the page is none, or of a file of another size */
+/* @retval TG_E_FORMAT the page is none, or of a file of another size  @retval TG_E_NOMEM */
 TG_RC tg_follow_new(const struct tg_follow_opts *opts, struct tg_follow **out, struct tg_err *err);
 void tg_follow_free(struct tg_follow *f);
 TG_DEFINE_AUTO(struct tg_follow, tg_follow_freep, tg_follow_free);

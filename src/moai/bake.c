@@ -61,8 +61,8 @@ static void drain(void *arg)
         }
         tg_buf_grow(&d->data, (size_t)n);
     }
-    /* After a failure the writer must not wait for ever. */
-    while (d->rc != TG_OK && at != NULL && (n = read(d->fd, at, 1)) != 0 &&
+    /* After a failure the writer must not wait for ever. There is room for a step at `at` still. */
+    while (d->rc != TG_OK && at != NULL && (n = read(d->fd, at, STEP)) != 0 &&
            (n > 0 || errno == EINTR))
         ;
 }

@@ -217,12 +217,14 @@ static enum tg_rc open_chunk(void *ctx, uint64_t i, unsigned worker, struct tg_e
     size_t n = length(c, i) + TG_AEAD_TAG_LEN;
     uint64_t at = TG_BAKE_HEAD + i * (TG_BAKE_CHUNK + TG_AEAD_TAG_LEN);
     uint8_t once[TG_AEAD_NONCE_LEN];
+    enum tg_rc rc;
 
     TG_TRY(tg_fd_pread(c->fd, NAME, c->scratch[worker], n, at, err));
     nonce(c, i, once);
-    if (tg_aead_open(c->aead[worker], once, TG_BYTES_OF(c->head),
-                     tg_bytes_make(c->scratch[worker], n), c->image + i * TG_BAKE_CHUNK) != TG_OK)
-        return TG_FAIL(err, TG_E_AUTH, NAME ": changed, or of another device");
+    rc = tg_aead_open(c->aead[worker], once, TG_BYTES_OF(c->head),
+                      tg_bytes_make(c->scratch[worker], n), c->image + i * TG_BAKE_CHUNK);
+    if (rc != TG_OK)
+        return TG_FAIL(err, rc, NAME ": %s", tg_rc_verdict(rc, "changed, or of another device"));
     return TG_OK;
 }
 

@@ -389,15 +389,33 @@ static bool thaw(struct work *w)
     return rc == TG_OK;
 }
 
+/* What came of it is in m->from_bake: a bake that could be opened but does not run is made anew as
+ * well, and what was needed for it is given back. */
 static enum tg_rc load_thawed(struct work *w, struct tg_model *m, struct tg_err *err)
 {
-    const struct tg_model_files files = {.manifest = tg_tgsp_manifest_get(w->package),
-                                         .only = w->only};
+    struct tg_err why = TG_ERR_INIT;
+    enum tg_rc rc;
 
-    TG_TRY(tg_session_baked(w->o->ort, &w->bake, &m->session, err));
-    m->from_bake = true;
-    TG_TRY(tell(w, TG_LOAD_CHECKING, err));
-    return tg_golden_check(m->session, &files, &m->golden_cases, err);
+    TG_TRY(read_golden(w, err));
+    TG_TRY(tell(w, TG_LOAD_LOADING, err));
+    rc = tg_session_baked(w->o->ort, &w->bake, &m->session, &why);
+    if (rc == TG_OK) {
+        const struct tg_model_files files = {.manifest = tg_tgsp_manifest_get(w->package),
+                                             .only = w->only};
+
+        TG_TRY(tell(w, TG_LOAD_CHECKING, err));
+        rc = tg_golden_check(m->session, &files, &m->golden_cases, &why);
+    }
+    note_bake(rc == TG_OK ? "opened" : "unusable", rc);
+    m->from_bake = rc == TG_OK;
+    if (rc == TG_OK)
+        return TG_OK;
+    tg_session_free(m->session);
+    m->session = NULL;
+    tg_bake_done(&w->bake);
+    tg_secret_free(w->golden);
+    w->golden = NULL;
+    return TG_OK;
 }
 
 /* ---- from the package ---- */
@@ -462,24 +480,12 @@ static enum tg_rc load_session(struct work *w, struct tg_model *m, struct tg_err
     return TG_OK;
 }
 
-/* A bake that could be opened but does not run is made anew as well. */
 static enum tg_rc load_model(struct work *w, struct tg_model *m, struct tg_err *err)
 {
-    struct tg_err why = TG_ERR_INIT;
-    enum tg_rc rc;
-
-    if (thaw(w)) {
-        TG_TRY(read_golden(w, err));
-        TG_TRY(tell(w, TG_LOAD_LOADING, err));
-        rc = load_thawed(w, m, &why);
-        note_bake(rc == TG_OK ? "opened" : "unusable", rc);
-        if (rc == TG_OK)
-            return TG_OK;
-        tg_session_free(m->session);
-        m->session = NULL;
-        m->from_bake = false;
-        tg_bake_done(&w->bake);
-    }
+    if (thaw(w))
+        TG_TRY(load_thawed(w, m, err));
+    if (m->from_bake)
+        return TG_OK;
     if (is_held(w))
         return check_all(w, err);
     TG_TRY(decrypt(w, m, err));

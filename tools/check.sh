@@ -42,6 +42,7 @@ valgrind_units() {
 
 fault_sweeps() {
     tools/build.sh "$base-test" >/dev/null || return 1
+    TG_FULL=1 "$base-test/tests/unit/moai/test_moai_load_faults" || return 1
     TG_FULL=1 TENSORGUARD_BUILD=$base-test /usr/bin/python3 -m pytest -q -p no:cacheprovider -c tests/pytest.ini tests/e2e/test_fault_sweeps.py tests/e2e/test_hostile_worker.py
 }
 

@@ -15,6 +15,13 @@ static inline void tg_json_decrefp(json_t **j)
 /* Parse under the strict rules; the top is an object. Free with json_decref. */
 TG_RC tg_json_parse(struct tg_bytes text, const char *what, json_t **out, struct tg_err *err);
 
+/* The decoded bytes of all names and strings of a text (or a part of it) that tg_json_scan has
+ * passed, and its numbers, added up. */
+uint64_t tg_json_weight(struct tg_bytes text);
+/* Has the tree everything that a text of this weight has? jansson loses bytes without a word when
+ * memory is out. */
+bool tg_json_whole(const json_t *root, uint64_t weight);
+
 /* A long array at the top of a document, so that it need not all be a tree at once: n entries in
  * text[from, to), between the brackets. n == 0: there is none. */
 struct tg_json_list {

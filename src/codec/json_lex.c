@@ -12,13 +12,34 @@ struct scan {
     struct tg_bytes text;
     size_t i;
     unsigned depth;
-    unsigned marks; /* { [ , : so far: at least one for each value */
+    unsigned marks;  /* { [ , : so far: at least one for each value */
+    uint64_t weight; /* so far (see tg_json_weight) */
     const char *what;
 };
 
 static enum tg_rc bad(const struct scan *s, size_t at, const char *why, struct tg_err *err)
 {
     return TG_FAIL(err, TG_E_FORMAT, "%s: offset %zu: %s", s->what, at, why);
+}
+
+/* text.p[i] follows a backslash: how many bytes of UTF-8 come of it; leaves i after it. Of a
+ * surrogate pair, the second half counts for nothing. */
+static unsigned escape(struct scan *s)
+{
+    unsigned v = 0;
+
+    if (s->i >= s->text.n || s->text.p[s->i++] != 'u')
+        return 1;
+    for (size_t end = s->i + 4; s->i < end && s->i < s->text.n && s->text.p[s->i] != '"'; s->i++) {
+        uint8_t c = s->text.p[s->i];
+
+        v = v << 4 | (c <= '9' ? c & 15U : (c & 7U) + 9);
+    }
+    if (v < 0x80)
+        return 1;
+    if (v < 0x800)
+        return 2;
+    return v < 0xd800 || v > 0xdfff ? 3 : v < 0xdc00 ? 4 : 0;
 }
 
 /* text.p[i] is the opening quote; leaves i after the closing one. */
@@ -31,8 +52,7 @@ static enum tg_rc skip_string(struct scan *s, struct tg_err *err)
 
         if (c == '"')
             return TG_OK;
-        if (c == '\\')
-            s->i++;
+        s->weight += c == '\\' ? escape(s) : 1;
     }
     return bad(s, start, "string without end", err);
 }
@@ -59,6 +79,7 @@ static enum tg_rc number(struct scan *s, struct tg_err *err)
         if (v > TG_JSON_INT_MAX)
             return bad(s, start, "number above 2^53-1", err);
     }
+    s->weight += v;
     return TG_OK;
 }
 
@@ -93,6 +114,52 @@ enum tg_rc tg_json_scan(struct tg_bytes text, const char *what, struct tg_err *e
     return TG_OK;
 }
 
+/* ---- jansson without memory ----
+ * It tells a failed allocation within a token as a syntax error. Worse, while it gathers a token it
+ * ignores that its buffer could not grow: a byte of a name, a string or a number is then missing,
+ * and nothing is said. So a text that it refuses is given to it once more, and a tree is held
+ * against the text. */
+
+uint64_t tg_json_weight(struct tg_bytes text)
+{
+    struct scan s = {.text = text};
+
+    while (s.i < text.n && scan_one(&s, NULL) == TG_OK)
+        ;
+    return s.weight;
+}
+
+static uint64_t weigh(const json_t *j)
+{
+    uint64_t sum = 0;
+
+    if (json_is_string(j))
+        return json_string_length(j);
+    if (json_is_integer(j))
+        return (uint64_t)json_integer_value(j);
+    for (size_t i = 0; i < json_array_size(j); i++)
+        sum += weigh(json_array_get(j, i));
+    for (void *at = json_object_iter((json_t *)(uintptr_t)j); at != NULL;
+         at = json_object_iter_next((json_t *)(uintptr_t)j, at))
+        sum += strlen(json_object_iter_key(at)) + weigh(json_object_iter_value(at));
+    return sum;
+}
+
+bool tg_json_whole(const json_t *root, uint64_t weight)
+{
+    return weigh(root) == weight;
+}
+
+/* NULL: where says why; a place below the first line stands for no memory. */
+static json_t *load(struct tg_bytes text, json_error_t *where)
+{
+    json_t *root = NULL;
+
+    for (int i = 0; root == NULL && i < 2; i++)
+        root = json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, where);
+    return root;
+}
+
 enum tg_rc tg_json_parse(struct tg_bytes text, const char *what, json_t **out, struct tg_err *err)
 {
     json_error_t where;
@@ -101,12 +168,16 @@ enum tg_rc tg_json_parse(struct tg_bytes text, const char *what, json_t **out, s
     TG_TRY(tg_json_scan(text, what, err));
     if (text.n == 0)
         return TG_FAIL(err, TG_E_FORMAT, "%s: empty", what);
-    root = json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, &where);
-    if (root == NULL && json_error_code(&where) == json_error_out_of_memory)
+    root = load(text, &where);
+    if (root == NULL && (json_error_code(&where) == json_error_out_of_memory || where.line < 1))
         return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", what);
     if (root == NULL)
         return TG_FAIL(err, TG_E_FORMAT, "%s: line %d, column %d: %s", what, where.line,
                        where.column, where.text);
+    if (!tg_json_whole(root, tg_json_weight(text))) {
+        json_decref(root);
+        return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", what);
+    }
     if (!json_is_object(root)) {
         json_decref(root);
         return TG_FAIL(err, TG_E_FORMAT, "%s: not a JSON object", what);

@@ -101,7 +101,9 @@ json_t *tg_json_parse_without(struct tg_bytes text, const struct tg_json_list *l
     };
     json_t *root = json_load_callback(read_on, &r, JSON_REJECT_DUPLICATES, NULL);
 
-    if (json_is_object(root))
+    if (json_is_object(root) &&
+        tg_json_whole(root, tg_json_weight(tg_bytes_sub(text, 0, list->from)) +
+                                tg_json_weight(tg_bytes_sub(text, list->to, text.n - list->to))))
         return root;
     json_decref(root);
     return NULL;
@@ -117,6 +119,10 @@ json_t *tg_json_list_next(struct tg_bytes text, const struct tg_json_list *list,
                    JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK | JSON_DECODE_ANY, &where);
     if (entry == NULL)
         return NULL;
+    if (!tg_json_whole(entry, tg_json_weight(tg_bytes_sub(left, 0, (size_t)where.position)))) {
+        json_decref(entry);
+        return NULL;
+    }
     size_t next = skip_space(text, from + (size_t)where.position);
     if (next < list->to && text.p[next] == ',' && skip_space(text, next + 1) < list->to) {
         *at = next + 1;

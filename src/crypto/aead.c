@@ -41,10 +41,12 @@ enum tg_rc tg_aead_new(enum tg_aead suite, const uint8_t key[TG_AEAD_KEY_LEN],
     TG_QUIET_OPENSSL;
     if ((unsigned)suite >= TG_AEAD_COUNT)
         return TG_E_UNSUPPORTED;
-    TG_AUTO(cipher_freep)
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, suites[suite].openssl, NULL);
+    TG_AUTO(cipher_freep) EVP_CIPHER *cipher = NULL;
+    /* Twice: a look-up that fails for want of memory says that there is no such cipher. */
+    for (int i = 0; !cipher && i < 2; i++)
+        cipher = EVP_CIPHER_fetch(NULL, suites[suite].openssl, NULL);
     if (!cipher)
-        return TG_E_UNSUPPORTED;
+        return tg_ossl_rc(TG_E_UNSUPPORTED);
     TG_AUTO(tg_aead_freep) struct tg_aead_ctx *a = tg_calloc(1, sizeof *a);
     if (!a)
         return TG_E_NOMEM;

@@ -21,12 +21,10 @@ enum tg_rc tg_kem_pk_new(struct tg_bytes raw, struct tg_kem_pk **out)
     if (!pk)
         return TG_E_NOMEM;
     memcpy(pk->raw, raw.p, TG_KEM_PK_LEN);
-    pk->x25519 = EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, raw.p, TG_KEM_X25519_LEN);
+    TG_TRY(tg_evp_public("X25519", tg_bytes_sub(raw, 0, TG_KEM_X25519_LEN), &pk->x25519));
     /* OpenSSL makes FIPS 203's encapsulation key check (§7.2) here; a test holds it to that. */
-    pk->mlkem = EVP_PKEY_new_raw_public_key_ex(NULL, "ML-KEM-768", NULL, raw.p + TG_KEM_X25519_LEN,
-                                               TG_KEM_MLKEM_PK_LEN);
-    if (!pk->x25519 || !pk->mlkem)
-        return tg_ossl_rc(TG_E_FORMAT);
+    TG_TRY(tg_evp_public("ML-KEM-768", tg_bytes_sub(raw, TG_KEM_X25519_LEN, TG_KEM_MLKEM_PK_LEN),
+                         &pk->mlkem));
     TG_TRY(tg_key_id(kem_label, raw, pk->id));
     *out = tg_steal(&pk);
     return TG_OK;
@@ -108,7 +106,7 @@ const struct tg_kem_pk *tg_kem_sk_pk(const struct tg_kem_sk *sk)
     return sk->pk;
 }
 
-/* RFC 7748 §6.1 with the all-zero check. Whatever fails, fails alike. */
+/* RFC 7748 §6.1 with the all-zero check. Deriving fails for a peer's key of small order. */
 enum tg_rc tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32])
 {
     static const uint8_t zero[32];
@@ -116,8 +114,9 @@ enum tg_rc tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32])
     TG_AUTO(tg_evp_pkey_ctx_freep) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, own, NULL);
     if (!ctx)
         return TG_E_NOMEM;
-    if (EVP_PKEY_derive_init(ctx) != 1 || EVP_PKEY_derive_set_peer(ctx, peer) != 1 ||
-        EVP_PKEY_derive(ctx, ss, &n) != 1 || n != 32 || tg_ct_eq(ss, zero, 32))
+    if (EVP_PKEY_derive_init(ctx) != 1 || EVP_PKEY_derive_set_peer(ctx, peer) != 1)
+        return TG_E_NOMEM; /* both keys are there, and with them the algorithm */
+    if (EVP_PKEY_derive(ctx, ss, &n) != 1 || n != 32 || tg_ct_eq(ss, zero, 32))
         return tg_ossl_rc(TG_E_AUTH);
     return TG_OK;
 }
@@ -133,8 +132,9 @@ enum tg_rc tg_mlkem_encap(EVP_PKEY *pk, const uint8_t m[32], uint8_t ct[TG_KEM_C
         OSSL_PARAM_construct_octet_string(OSSL_KEM_PARAM_IKME, (void *)(uintptr_t)m, 32),
         OSSL_PARAM_construct_end(),
     };
-    if (EVP_PKEY_encapsulate_init(ctx, params) != 1 ||
-        EVP_PKEY_encapsulate(ctx, ct, &ct_n, ss, &ss_n) != 1 || ct_n != TG_KEM_CT_LEN || ss_n != 32)
+    if (EVP_PKEY_encapsulate_init(ctx, params) != 1)
+        return TG_E_NOMEM;
+    if (EVP_PKEY_encapsulate(ctx, ct, &ct_n, ss, &ss_n) != 1 || ct_n != TG_KEM_CT_LEN || ss_n != 32)
         return tg_ossl_rc(TG_E_INTERNAL);
     return TG_OK;
 }
@@ -145,9 +145,10 @@ enum tg_rc tg_mlkem_decap(EVP_PKEY *sk, const uint8_t ct[TG_KEM_CT_LEN], uint8_t
     TG_AUTO(tg_evp_pkey_ctx_freep) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, sk, NULL);
     if (!ctx)
         return TG_E_NOMEM;
-    if (EVP_PKEY_decapsulate_init(ctx, NULL) != 1 ||
-        EVP_PKEY_decapsulate(ctx, ss, &n, ct, TG_KEM_CT_LEN) != 1 || n != 32)
-        return tg_ossl_rc(TG_E_AUTH);
+    if (EVP_PKEY_decapsulate_init(ctx, NULL) != 1)
+        return TG_E_NOMEM; /* the key is there, and with it the algorithm */
+    if (EVP_PKEY_decapsulate(ctx, ss, &n, ct, TG_KEM_CT_LEN) != 1 || n != 32)
+        return tg_ossl_rc(TG_E_INTERNAL); /* a wrong ciphertext gives a secret too */
     return TG_OK;
 }
 
@@ -193,9 +194,10 @@ enum tg_rc tg_kem_decap(const struct tg_kem_sk *sk, const struct tg_kem_ct *ct,
     TG_QUIET_OPENSSL;
     uint8_t both[64];
     TG_AUTO(tg_evp_pkey_freep)
-    EVP_PKEY *peer =
-        EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, ct->epk, TG_KEM_X25519_LEN);
-    enum tg_rc rc = peer ? tg_x25519_shared(sk->x25519, peer, both) : tg_ossl_rc(TG_E_AUTH);
+    EVP_PKEY *peer = NULL;
+    enum tg_rc rc = tg_evp_public("X25519", TG_BYTES_OF(ct->epk), &peer);
+    if (rc == TG_OK)
+        rc = tg_x25519_shared(sk->x25519, peer, both);
     if (rc == TG_OK)
         rc = tg_mlkem_decap(sk->mlkem, ct->ct, both + 32);
     if (rc == TG_OK)

@@ -19,6 +19,11 @@
 #define SCRYPT_P 5
 #define SCRYPT_SALT 16
 
+#define SPKI(text)                                                                                 \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    }
+
 TG_DEFINE_AUTO(BIO, bio_freep, BIO_free_all);
 TG_DEFINE_AUTO(PKCS8_PRIV_KEY_INFO, p8_freep, PKCS8_PRIV_KEY_INFO_free);
 TG_DEFINE_AUTO(X509_SIG, x509_sig_freep, X509_SIG_free);
@@ -188,11 +193,53 @@ static enum tg_rc unusable(enum tg_rc rc, const char *name, const char *words, s
     return TG_FAIL(err, rc, "%s: %s", name, tg_rc_verdict(rc, words));
 }
 
-/* PKCS#8 info from DER, with nothing behind it. */
+/* A SubjectPublicKeyInfo of each type (RFC 8410 for the first two) is these bytes and the raw key.
+ * OpenSSL's decoder would read it as well, with thousands of allocations more, and where one fails
+ * it forgets that it was that. */
+static const struct {
+    const char *type;
+    struct tg_bytes head;
+    size_t raw;
+} spki[] = {
+    {"ED25519",    SPKI("\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"), 32},
+    {"X25519",     SPKI("\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\x00"), 32},
+    {"ML-DSA-65",
+     SPKI("\x30\x82\x07\xb2\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03\x12\x03\x82\x07\xa1"
+          "\x00"),
+     1952                                                                      },
+    {"ML-KEM-768",
+     SPKI("\x30\x82\x04\xb2\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x04\x02\x03\x82\x04\xa1"
+          "\x00"),
+     1184                                                                      },
+};
+
+/* Any other public key is OpenSSL's to read: to say what it is, since it is not one of ours. */
+static enum tg_rc public_key(struct tg_bytes der, EVP_PKEY **out)
+{
+    for (size_t i = 0; i < TG_ARRAY_LEN(spki); i++) {
+        size_t head = spki[i].head.n;
+        if (der.n == head + spki[i].raw && tg_mem_eq(der.p, spki[i].head.p, head))
+            return tg_evp_public(spki[i].type, tg_bytes_sub(der, head, spki[i].raw), out);
+    }
+    const unsigned char *at = der.p;
+    *out = d2i_PUBKEY_ex(NULL, &at, (long)der.n, NULL, NULL);
+    return *out && at == der.p + der.n ? TG_OK : tg_ossl_rc(TG_E_FORMAT);
+}
+
+/* PKCS#8 info from DER, with nothing behind it. (OpenSSL's decoder does not say when it failed for
+ * want of memory, and having failed once it may fail again: that is told as FORMAT.) */
 static enum tg_rc p8_to_key(PKCS8_PRIV_KEY_INFO *p8, EVP_PKEY **out)
 {
     *out = p8 ? EVP_PKCS82PKEY_ex(p8, NULL, NULL) : NULL;
     return *out ? TG_OK : tg_ossl_rc(TG_E_FORMAT);
+}
+
+static enum tg_rc private_key(struct tg_bytes der, EVP_PKEY **out)
+{
+    const unsigned char *at = der.p;
+    TG_AUTO(p8_freep) PKCS8_PRIV_KEY_INFO *p8 = d2i_PKCS8_PRIV_KEY_INFO(NULL, &at, (long)der.n);
+    TG_TRY(p8_to_key(p8, out));
+    return at == der.p + der.n ? TG_OK : TG_E_FORMAT;
 }
 
 static enum tg_rc decrypt_p8(const struct reading *r, struct tg_bytes der, EVP_PKEY **out,
@@ -218,19 +265,12 @@ static enum tg_rc decrypt_p8(const struct reading *r, struct tg_bytes der, EVP_P
 static enum tg_rc der_to_key(const struct reading *r, enum form form, struct tg_bytes der,
                              EVP_PKEY **out, struct tg_err *err)
 {
-    const unsigned char *at = der.p;
     if (form == FORM_ENCRYPTED)
         return decrypt_p8(r, der, out, err);
-    if (form == FORM_PUBLIC) {
-        *out = d2i_PUBKEY_ex(NULL, &at, (long)der.n, NULL, NULL);
-    } else {
-        TG_AUTO(p8_freep) PKCS8_PRIV_KEY_INFO *p8 = d2i_PKCS8_PRIV_KEY_INFO(NULL, &at, (long)der.n);
-        *out = p8 ? EVP_PKCS82PKEY_ex(p8, NULL, NULL) : NULL;
-    }
-    if (!*out || at != der.p + der.n) {
+    enum tg_rc rc = form == FORM_PUBLIC ? public_key(der, out) : private_key(der, out);
+    if (rc != TG_OK) {
         EVP_PKEY_free(*out);
         *out = NULL;
-        enum tg_rc rc = tg_ossl_rc(TG_E_FORMAT);
         return TG_FAIL(err, rc, "%s: a %s block: %s", r->name, form_labels[form],
                        tg_rc_verdict(rc, "OpenSSL can't read it"));
     }

@@ -25,7 +25,9 @@ static inline void tg_ossl_mark_pop(const int *mark)
     TG_AUTO(tg_ossl_mark_pop) __attribute__((unused)) const int ossl_mark_ = ERR_set_mark()
 
 /* Why did OpenSSL fail? TG_E_NOMEM where its queue tells of a failed allocation at either end, else
- * `otherwise`. (Its decoders and fetches forget why they failed: then nothing is known.) */
+ * `otherwise`: a verdict on the input (FORMAT, AUTH) only where an input can make this call fail;
+ * TG_E_INTERNAL everywhere else. (Its decoders forget why they failed: what can do without them
+ * does.) */
 static inline enum tg_rc tg_ossl_rc(enum tg_rc otherwise)
 {
     bool nomem = ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE ||
@@ -61,10 +63,13 @@ TG_RC tg_sign_sk_from_evp(EVP_PKEY *ed25519, EVP_PKEY *mldsa, struct tg_sign_sk 
 
 /* An ML-KEM or ML-DSA pair from its seed. NULL: failed. */
 EVP_PKEY *tg_evp_from_seed(const char *type, const uint8_t *seed, size_t n);
+/* A public key of the right length from its raw bytes. @retval TG_E_FORMAT they are none (of the
+ * four types that we use only ML-KEM-768 can tell at this point) */
+TG_RC tg_evp_public(const char *type, struct tg_bytes raw, EVP_PKEY **out);
 /* The raw public half, exactly n bytes. */
 TG_RC tg_evp_raw_public(const EVP_PKEY *key, uint8_t *out, size_t n);
 /* The halves by themselves: published vectors test each alone.
- * RFC 7748 §6.1 with the all-zero check. @retval TG_E_AUTH whatever failed */
+ * RFC 7748 §6.1 with the all-zero check. @retval TG_E_AUTH the peer's key gives no secret */
 TG_RC tg_x25519_shared(EVP_PKEY *own, EVP_PKEY *peer, uint8_t ss[32]);
 /* FIPS 203 Algorithms 17 (with m given) and 21. */
 TG_RC tg_mlkem_encap(EVP_PKEY *pk, const uint8_t m[32], uint8_t ct[TG_KEM_CT_LEN], uint8_t ss[32]);
@@ -78,7 +83,8 @@ struct tg_sig_half {
 };
 
 bool tg_sig_half_sign(const struct tg_sig_half *h, struct tg_bytes msg, uint8_t *sig, size_t n);
-bool tg_sig_half_verify(const struct tg_sig_half *h, struct tg_bytes msg, struct tg_bytes sig);
+/* @retval TG_E_AUTH wrong; any other failure: it could not be computed, and nothing is known */
+TG_RC tg_sig_half_verify(const struct tg_sig_half *h, struct tg_bytes msg, struct tg_bytes sig);
 
 /* First 16 bytes of SHA-256(label || raw). */
 TG_RC tg_key_id(const char *label, struct tg_bytes raw, uint8_t out[16]);

@@ -161,7 +161,9 @@ static bool ed25519_ok(struct tg_bytes pk, struct tg_bytes msg, struct tg_bytes 
     TG_QUIET_OPENSSL;
     TG_AUTO(tg_evp_pkey_freep) EVP_PKEY *key = raw_public("ED25519", pk);
     struct tg_sig_half h = {key, NULL, false};
-    return key && tg_sig_half_verify(&h, msg, sig);
+    enum tg_rc rc = key ? tg_sig_half_verify(&h, msg, sig) : TG_E_AUTH;
+    assert_true(rc == TG_OK || rc == TG_E_AUTH);
+    return rc == TG_OK;
 }
 
 static void test_ed25519(void **state)
@@ -343,7 +345,7 @@ static void test_mldsa_wycheproof(void **state)
         struct tg_sig_half h = {pk, &empty, false};
         assert_non_null(pk);
         assert_int_equal(tg_sig_half_verify(&h, vec_hex(&v, "msg"), vec_hex(&v, "sig")),
-                         vec_is(&v, "result", "valid"));
+                         vec_is(&v, "result", "valid") ? TG_OK : TG_E_AUTH);
     }
     vec_close(&v);
 }

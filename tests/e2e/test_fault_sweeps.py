@@ -26,7 +26,12 @@ pytestmark = pytest.mark.skipif(programs.sanitized(), reason="a sanitizer brings
 # kind: (errno, what the program must exit with if it fails)
 KINDS = {"own": (errno.ENOMEM, {12}), "read": (errno.EIO, {3}), "write": (errno.ENOSPC, {3}), "mmap": (errno.ENOMEM, {12}),
          "mlock": (errno.ENOMEM, {12}), "fsync": (errno.EIO, {3}), "rename": (errno.EIO, {3}), "open": (errno.EMFILE, {3}),
-         "make": (errno.ENOSPC, {3}), "alloc": (errno.ENOMEM, {12})}
+         "make": (errno.ENOSPC, {3}), "alloc": (errno.ENOMEM, {12, 70})}
+
+# An allocation that fails within a library says nothing about a package, a signature or a key: it is NOMEM, or, where libcrypto
+# gives no reason and its algorithm may be missing as well, INTERNAL. What remains is libcrypto's decoder of private keys: it
+# forgets why it failed, and fails again when it is asked again, so a key file seems damaged.
+UNTOLD = "PRIVATE KEY block: OpenSSL can't read it"
 
 
 class Try:
@@ -248,10 +253,8 @@ def attempt(world, command, kind, i):
             problem = "says that all went well, and what it made is not whole"
     elif made is not None and not (after_the_work(kind, done) and t.whole(made, done)):
         problem = "failed and left what it made"
-    elif kind != "alloc" and done.returncode not in expected:
+    elif done.returncode not in expected and not (kind == "alloc" and UNTOLD in done.stderr):
         problem = f"exit status {done.returncode}, not {expected}"
-    elif done.returncode < 0 or done.returncode not in pack.EXIT.values():
-        problem = f"exit status {done.returncode}"
     elif kind == "own" and "memory" not in done.stderr:
         problem = "out of memory is told as something else"
     elif done.stderr.count("\n") != 1:

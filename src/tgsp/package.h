@@ -120,7 +120,7 @@ struct tg_tgsp_run {
 /* Everything below is one engine: threads over independent chunks; each chunk is read (never
  * mapped: what was hashed is what is decrypted, whoever writes to the file meanwhile), hashed and
  * decrypted while it is in the processor's cache, at most TG_TGSP_SLICE of it at a time. */
-#define TG_TGSP_SLICE (UINT32_C(1) << 20)
+#define TG_TGSP_SLICE (UINT32_C(512) << 10)
 
 /* Any byte range of the plaintext [off, off + n) into out. Whole chunks are decrypted in place,
  * edges through one chunk of scratch. Of run the threads and the progress count: with one thread

@@ -146,10 +146,13 @@ static void join_thread(OrtCustomThreadHandle handle)
     tg_free(t);
 }
 
-/* Debian 13's ONNX Runtime is linked with a libonnx that knows the same operators: with the first
- * model that a process loads it writes a line to standard error, past the logger, for each of them,
- * some hundreds, in which ours would drown. So the first model is one that does nothing, and nobody
- * hears. What cannot be silenced is only heard. */
+/* With the first model that a process loads ONNX Runtime makes its tables of operators and kernels,
+ * which takes longer than to load most models from a bake. So the first model is one that does
+ * nothing, loaded before the package's bytes are there.
+ *
+ * Debian 13's is linked with a libonnx that knows the same operators, too: then it writes a line to
+ * standard error, past the logger, for each of them, some hundreds, in which ours would drown.
+ * Nobody hears. What cannot be silenced is only heard. */
 static int is_libonnx(struct dl_phdr_info *info, size_t size, void *arg)
 {
     (void)size;
@@ -191,15 +194,11 @@ static enum tg_rc load_nothing(struct tg_ort *o, struct tg_err *err)
     return tg_session_new(o, tg_bytes_str(model), &s, err);
 }
 
-static enum tg_rc silence(struct tg_ort *o, struct tg_err *err)
+static enum tg_rc warm_up(struct tg_ort *o, struct tg_err *err)
 {
-    enum tg_rc rc;
-    int was;
+    int was = dl_iterate_phdr(is_libonnx, NULL) == 0 ? -1 : hush();
+    enum tg_rc rc = load_nothing(o, err);
 
-    if (dl_iterate_phdr(is_libonnx, NULL) == 0)
-        return TG_OK;
-    was = hush();
-    rc = load_nothing(o, err);
     unhush(was);
     return rc;
 }
@@ -244,7 +243,7 @@ enum tg_rc tg_ort_new(unsigned threads, struct tg_ort **out, struct tg_err *err)
                        "ONNX Runtime %s does not offer API version %d; 1.21 or newer is needed",
                        tg_ort_version(), ORT_API_VERSION);
     TG_TRY(make_env(o, threads, err));
-    TG_TRY(silence(o, err));
+    TG_TRY(warm_up(o, err));
     *out = tg_steal(&o);
     return TG_OK;
 }

@@ -196,13 +196,14 @@ bool tg_sig_half_sign(const struct tg_sig_half *h, struct tg_bytes msg, uint8_t 
 
 /* EVP_DigestVerify tells a wrong signature by this one error, if by any. Where memory was out or an
  * algorithm could not be looked up there is another before it. (The tests of published vectors hold
- * it to that.) If the queue was not empty, which is the first cannot be told. */
-static enum tg_rc verdict(bool was_empty)
+ * it to that.) What others left in the queue, below the mark, does not count. */
+static enum tg_rc verdict(void)
 {
-    unsigned long e = ERR_peek_error();
-    bool plain = e == 0 || (ERR_GET_LIB(e) == ERR_LIB_EVP &&
+    unsigned long e = ERR_peek_last_error();
+    int n = ERR_count_to_mark();
+    bool plain = n == 0 || (n == 1 && ERR_GET_LIB(e) == ERR_LIB_EVP &&
                             ERR_GET_REASON(e) == EVP_R_PROVIDER_SIGNATURE_FAILURE);
-    return was_empty && !plain ? TG_E_NOMEM : tg_ossl_rc(TG_E_AUTH);
+    return plain ? TG_E_AUTH : TG_E_NOMEM;
 }
 
 /* What fails before the signature is looked at fails for want of memory: the key is there, and with
@@ -218,8 +219,7 @@ enum tg_rc tg_sig_half_verify(const struct tg_sig_half *h, struct tg_bytes msg, 
     if (!ctx || EVP_DigestVerifyInit_ex(ctx, NULL, NULL, NULL, NULL, h->key, params) != 1)
         return TG_E_NOMEM;
     TG_QUIET_OPENSSL; /* the other half finds the queue as this one did */
-    bool was_empty = ERR_peek_error() == 0;
-    return EVP_DigestVerify(ctx, sig.p, sig.n, msg.p, msg.n) == 1 ? TG_OK : verdict(was_empty);
+    return EVP_DigestVerify(ctx, sig.p, sig.n, msg.p, msg.n) == 1 ? TG_OK : verdict();
 }
 
 enum tg_rc tg_sign(const struct tg_sign_sk *sk, struct tg_bytes msg, bool deterministic,
@@ -236,7 +236,8 @@ enum tg_rc tg_sign(const struct tg_sign_sk *sk, struct tg_bytes msg, bool determ
     if (rc == TG_OK)
         *sig = made;
     tg_wipe(&made, sizeof made);
-    return rc == TG_OK || rc == TG_E_NOMEM ? rc : TG_E_INTERNAL;
+    /* a wrong one was made without a word from OpenSSL, or with one that is still in its queue */
+    return rc == TG_OK || rc == TG_E_NOMEM ? rc : tg_ossl_rc(TG_E_INTERNAL);
 }
 
 enum tg_rc tg_sign_verify(const struct tg_sign_pk *pk, struct tg_bytes msg,

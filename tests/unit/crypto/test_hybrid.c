@@ -118,6 +118,16 @@ static void test_sign(void **state)
         bad.classic[i] ^= 0x80;
         assert_int_equal(tg_sign_verify(pk, msg, &bad), TG_E_AUTH);
     }
+    /* what other code left in OpenSSL's queue is neither a reason nor lost */
+    for (int half = 0; half < 2; half++) {
+        ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+        bad = sig;
+        (half ? bad.pqc : bad.classic)[3] ^= 1;
+        assert_int_equal(tg_sign_verify(pk, msg, &bad), TG_E_AUTH);
+        assert_int_equal(tg_sign_verify(pk, msg, &sig), TG_OK);
+        assert_int_equal(ERR_GET_REASON(ERR_get_error()), ERR_R_MALLOC_FAILURE);
+        assert_int_equal(ERR_get_error(), 0);
+    }
     /* hedged signatures differ, deterministic ones do not; both verify */
     assert_int_equal(tg_sign(a, msg, false, &other), TG_OK);
     assert_memory_not_equal(sig.pqc, other.pqc, sizeof sig.pqc);

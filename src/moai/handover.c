@@ -34,6 +34,7 @@ struct copy {
  * of a file after another. */
 struct opened {
     const struct tg_tgsp_file *file; /* NULL: none */
+    uint64_t used_ns;
     struct tg_secret *bytes;
     struct tg_weights weights;
 };
@@ -70,18 +71,30 @@ static void copy_done(struct copy *c)
     tg_fd_close(c->fd);
 }
 
-void tg_handover_rest(struct tg_handover *h)
+void tg_handover_forget(struct tg_handover *h)
 {
     tg_weights_done(&h->opened.weights);
     tg_secret_free(h->opened.bytes);
     memset(&h->opened, 0, sizeof(h->opened));
 }
 
+uint32_t tg_handover_rest(struct tg_handover *h)
+{
+    uint64_t for_ms = (tg_clock_mono_ns() - h->opened.used_ns) / 1000000;
+
+    if (h->opened.file == NULL)
+        return 0;
+    if (for_ms < TG_HANDOVER_REST_MS)
+        return (uint32_t)(TG_HANDOVER_REST_MS - for_ms);
+    tg_handover_forget(h);
+    return 0;
+}
+
 void tg_handover_free(struct tg_handover *h)
 {
     if (h == NULL)
         return;
-    tg_handover_rest(h);
+    tg_handover_forget(h);
     for (size_t i = 0; i < h->n; i++)
         copy_done(&h->copies[i]);
     tg_free(h);
@@ -89,7 +102,7 @@ void tg_handover_free(struct tg_handover *h)
 
 void tg_handover_model(struct tg_handover *h, const struct tg_model *m)
 {
-    tg_handover_rest(h);
+    tg_handover_forget(h);
     h->model = m;
 }
 
@@ -122,13 +135,17 @@ bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_
 
 /* ---- the package ---- */
 
-/* By this thread alone: a worker that serves makes no threads. */
+/* By this thread alone: a worker that serves makes no threads. It was whole when it was loaded, or
+ * when its bake was made: that it no longer is must not be known to the client alone. */
 static enum tg_rc read_package(const struct tg_model *m, uint64_t off, uint8_t *to, size_t n,
                                struct tg_err *err)
 {
     const struct tg_tgsp_run run = {.threads = 1};
+    enum tg_rc rc = tg_tgsp_read(m->package, off, to, n, &run, err);
 
-    return tg_tgsp_read(m->package, off, to, n, &run, err);
+    if (rc != TG_OK)
+        tg_log(TG_LOG_WARN, "moai.handover", "state=unreadable code=%s", tg_rc_name(rc));
+    return rc;
 }
 
 static const struct tg_tgsp_file *files_of(const struct tg_model *m, size_t *n)
@@ -225,6 +242,22 @@ static enum tg_rc make_copy(struct copy *c, const struct origin *from, struct tg
 
 /* ---- what is asked for ---- */
 
+/* Whoever asks for a tensor of a file that has none must not cost the decryption of all of it. */
+static enum tg_rc check_beginning(const struct tg_handover *h, const struct tg_tgsp_file *f,
+                                  struct tg_err *err)
+{
+    uint8_t head[TG_WEIGHTS_HEAD];
+    size_t n = f->size < sizeof(head) ? (size_t)f->size : sizeof(head);
+    enum tg_rc rc;
+
+    if (f->size > SIZE_MAX / 2)
+        return TG_FAIL(err, TG_E_LIMIT, "%s: too large", f->path);
+    TG_TRY(read_package(h->model, f->offset, head, n, err));
+    rc = tg_weights_kind(tg_bytes_make(head, n), f->path, err);
+    tg_wipe(head, sizeof(head));
+    return rc;
+}
+
 static enum tg_rc open_file(struct tg_handover *h, const struct tg_tgsp_file *f, struct tg_err *err)
 {
     struct opened *o = &h->opened;
@@ -232,9 +265,8 @@ static enum tg_rc open_file(struct tg_handover *h, const struct tg_tgsp_file *f,
 
     if (o->file == f)
         return TG_OK;
-    tg_handover_rest(h);
-    if (f->size == 0 || f->size > SIZE_MAX / 2)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: not a file of weights", f->path);
+    tg_handover_forget(h);
+    TG_TRY(check_beginning(h, f, err));
     TG_TRY(tg_secret_new((size_t)f->size, &o->bytes, err));
     rc = read_package(h->model, f->offset, tg_secret_data(o->bytes), (size_t)f->size, err);
     if (rc == TG_OK)
@@ -243,10 +275,11 @@ static enum tg_rc open_file(struct tg_handover *h, const struct tg_tgsp_file *f,
         rc = tg_weights_parse(tg_bytes_make(tg_secret_data(o->bytes), (size_t)f->size), f->path,
                               &o->weights, err);
     if (rc != TG_OK) {
-        tg_handover_rest(h);
+        tg_handover_forget(h);
         return rc;
     }
     o->file = f;
+    o->used_ns = tg_clock_mono_ns();
     return TG_OK;
 }
 
@@ -265,6 +298,7 @@ static enum tg_rc copy_tensor(struct tg_handover *h, const struct tg_tgsp_file *
                        c->path, c->tensor);
     tg_native_text(c->dtype, sizeof(c->dtype), tg_wtype_name(found->type));
     c->shape = found->shape;
+    h->opened.used_ns = tg_clock_mono_ns();
     from.p = found->bytes.p;
     from.n = found->bytes.n;
     return make_copy(c, &from, err);

@@ -17,6 +17,7 @@
 #define TG_HANDOVER_USERS_MAX 16
 #define TG_HANDOVER_BURST 16       /* hand-overs at once, then one a second */
 #define TG_HANDOVER_COPIES_MAX 256 /* different files and tensors at a time */
+#define TG_HANDOVER_REST_MS 5000
 
 /* What the agent is told. */
 struct tg_handover_note {
@@ -67,12 +68,17 @@ bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_
  * @retval TG_E_DENIED not this user   @retval TG_E_NOTFOUND no such file or tensor
  * @retval TG_E_AGAIN too many at a time
  * @retval TG_E_NOMEM memory, or none that could be locked  @retval TG_E_LIMIT too many copies
- * @retval TG_E_AUTH, TG_E_IO the package's file was changed, or can't be read, since it was loaded
+ * @retval TG_E_AUTH, TG_E_FORMAT, TG_E_IO since it was loaded the package's file was changed, or
+ * cut, or can't be read any more; that is logged too
+ * @retval TG_E_FORMAT, TG_E_UNSUPPORTED a tensor of a file that is none of weights, or not packed
  */
 TG_RC tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
                        union tg_native_msg *out, int *fd, struct tg_err *err);
-/* Nobody has asked for a while: what was decrypted to find tensors in goes. */
-void tg_handover_rest(struct tg_handover *h);
+/* What was decrypted to find tensors in goes when none was taken from it for TG_HANDOVER_REST_MS.
+ * Returns in how many milliseconds to call again; 0: nothing is there. */
+uint32_t tg_handover_rest(struct tg_handover *h);
+/* It goes now. */
+void tg_handover_forget(struct tg_handover *h);
 TG_RC tg_handover_list(const struct tg_handover *h, uid_t uid, const struct tg_native_list *in,
                        union tg_native_msg *out, struct tg_err *err);
 

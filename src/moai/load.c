@@ -176,13 +176,19 @@ static enum tg_rc unwrap(struct work *w, struct tg_err *err)
     return rc;
 }
 
+static enum tg_rc check_not_empty(const struct work *w, struct tg_err *err)
+{
+    if (tg_tgsp_header_get(w->package)->payload_plain_len == 0)
+        return TG_FAIL(err, TG_E_FORMAT, "the package holds no file");
+    return TG_OK;
+}
+
 static enum tg_rc decrypt(struct work *w, struct tg_model *m, struct tg_err *err)
 {
     uint64_t n = tg_tgsp_header_get(w->package)->payload_plain_len;
     const struct tg_tgsp_run run = {.threads = w->o->threads, .follow = w->follow};
 
-    if (n == 0)
-        return TG_FAIL(err, TG_E_FORMAT, "the package holds no file");
+    TG_TRY(check_not_empty(w, err));
     if (n > SIZE_MAX / 2)
         return TG_FAIL(err, TG_E_LIMIT, "a payload of %" PRIu64 " bytes is too large", n);
     TG_TRY(tg_secret_new((size_t)n, &m->region, err));
@@ -321,6 +327,7 @@ static enum tg_rc check_all(struct work *w, struct tg_err *err)
 {
     const struct tg_tgsp_run run = {.threads = w->o->threads, .follow = w->follow};
 
+    TG_TRY(check_not_empty(w, err));
     return tg_tgsp_each(w->package, pass_by, NULL, &run, err);
 }
 
@@ -330,7 +337,7 @@ static void keep_package(struct work *w, struct tg_model *m)
         return;
     m->package = tg_steal(&w->package);
     m->follow = tg_steal(&w->follow);
-    if (m->follow != NULL)
+    if (m->follow != NULL && !m->from_bake) /* then its chunks may still be coming */
         tg_follow_settle(m->follow);
 }
 

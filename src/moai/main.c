@@ -71,7 +71,8 @@ static const struct tg_opt worker_opts[] = {
     FD("threads", threads, false,
        "threads inside the model and for decryption (default: all processors)"),
     FD(TG_PROTECT_MEMORY, memory_max, false,
-       "MiB of memory that may be used beyond what the program itself needs (default: no limit)"),
+       "MiB of memory that may be used beyond what the program itself needs (default: as much as "
+       "the machine has)"),
     STR("user", user, false, "U", "become this user first (needs root)"),
     STR(TG_PROTECT_OPTION, protection, false, "LEVEL",
         "what memory must be at least: secret, locked (default) or any"),

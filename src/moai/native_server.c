@@ -134,20 +134,19 @@ static void on_rest(void *arg)
 {
     struct tg_native_server *n = arg;
 
-    tg_loop_item_free(n->rest_item);
-    n->rest_item = NULL;
-    tg_handover_rest(n->handover);
+    uint32_t ms = tg_handover_rest(n->handover);
+
+    if (ms > 0 && tg_loop_rearm(n->rest_item, ms) != TG_OK)
+        tg_handover_forget(n->handover);
 }
 
 static enum tg_rc on_take(struct client *c, int *fd, struct tg_err *err)
 {
     struct tg_native_server *n = c->server;
+    enum tg_rc rc = tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
 
-    tg_loop_item_free(n->rest_item);
-    n->rest_item = NULL;
-    if (tg_loop_after(n->loop, TG_NATIVE_REST_MS, on_rest, n, &n->rest_item) != TG_OK)
-        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
-    return tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
+    on_rest(n);
+    return rc;
 }
 
 static enum tg_rc on_list(struct client *c, int *fd, struct tg_err *err)
@@ -287,6 +286,8 @@ enum tg_rc tg_native_server_new(const struct tg_native_server_opts *o,
         return TG_FAIL(err, TG_E_USAGE, "--native-fd %d is not a SOCK_SEQPACKET socket", n->listen);
     TG_TRY(tg_loop_fd(n->loop, n->notify, TG_LOOP_READ, on_notify, n, &n->notify_item));
     TG_TRY(tg_handover_new(&o->handover, &n->handover, err));
+    if (tg_loop_after(n->loop, 0, on_rest, n, &n->rest_item) != TG_OK)
+        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     TG_TRY(tg_rings_new(o->spin_ns, n->notify, &n->rings, err));
     *out = tg_steal(&n);
     return TG_OK;

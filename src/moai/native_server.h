@@ -17,8 +17,6 @@
 #define TG_NATIVE_CLIENTS_MAX 32        /* connections */
 #define TG_NATIVE_CLIENTS_OF_ONE_MAX 24 /* of one user */
 #define TG_NATIVE_RINGS_OF_ONE_MAX 3    /* of TG_RINGS_MAX */
-/* After the last hand-over, what was decrypted to find tensors stays this long. */
-#define TG_NATIVE_REST_MS 5000
 
 struct tg_native_server;
 

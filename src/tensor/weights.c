@@ -131,14 +131,26 @@ static enum tg_rc refuse_kind(struct tg_bytes file, const char *what, struct tg_
     return TG_FAIL(err, TG_E_FORMAT, "%s: neither a safetensors file nor a PyTorch archive", what);
 }
 
+static bool is_archive(struct tg_bytes head)
+{
+    return begins(head, "PK", 2);
+}
+
+static bool is_safetensors(struct tg_bytes head)
+{
+    return head.n > 8 && head.p[8] == '{';
+}
+
+enum tg_rc tg_weights_kind(struct tg_bytes head, const char *what, struct tg_err *err)
+{
+    return is_archive(head) || is_safetensors(head) ? TG_OK : refuse_kind(head, what, err);
+}
+
 enum tg_rc tg_weights_parse(struct tg_bytes file, const char *what, struct tg_weights *out,
                             struct tg_err *err)
 {
-    if (begins(file, "PK", 2))
-        return tg_torch_parse(file, what, out, err);
-    if (file.n > 8 && file.p[8] == '{')
-        return tg_safetensors_parse(file, what, out, err);
-    return refuse_kind(file, what, err);
+    TG_TRY(tg_weights_kind(file, what, err));
+    return (is_archive(file) ? tg_torch_parse : tg_safetensors_parse)(file, what, out, err);
 }
 
 void tg_weights_done(struct tg_weights *w)

@@ -76,6 +76,11 @@ TG_RC tg_weights_parse(struct tg_bytes file, const char *what, struct tg_weights
                        struct tg_err *err);
 void tg_weights_done(struct tg_weights *w);
 
+#define TG_WEIGHTS_HEAD 512
+/* Could a file that begins so be one? head: its first TG_WEIGHTS_HEAD bytes, or all it has.
+ * @retval TG_E_FORMAT, TG_E_UNSUPPORTED no, as tg_weights_parse would say */
+TG_RC tg_weights_kind(struct tg_bytes head, const char *what, struct tg_err *err);
+
 /* NULL: no such tensor. */
 const struct tg_weight *tg_weights_find(const struct tg_weights *w, struct tg_bytes name);
 

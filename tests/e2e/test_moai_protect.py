@@ -235,6 +235,7 @@ def test_inputs_and_outputs_do_not_stay(worker):
 
 
 @PLAIN_BUILD
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's tracer can read the arguments of a process that can't be dumped")
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not here")
 def test_a_traced_worker_creates_no_file_and_opens_no_socket(folder, tmp_path, monkeypatch):
     """With CI unset in its environment, as an agent starts it (which hands on none of its own), whatever the tests run under."""

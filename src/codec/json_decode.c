@@ -369,7 +369,7 @@ static enum tg_rc decode_struct(const struct dec *d, const struct tg_jschema *s,
 /* The tree, without the entries of the first long list at the top. */
 static enum tg_rc parse(struct dec *d, const struct tg_jschema *schema, json_t **root)
 {
-    TG_TRY(tg_json_scan(d->text, d->what, d->err));
+    TG_TRY(tg_json_scan(d->text, d->what, NULL, d->err));
     for (size_t i = 0; i < schema->n && d->long_field == NULL; i++) {
         if (schema->fields[i].type != TG_JT_OBJS)
             continue;

@@ -105,12 +105,15 @@ static enum tg_rc scan_one(struct scan *s, struct tg_err *err)
     return TG_OK;
 }
 
-enum tg_rc tg_json_scan(struct tg_bytes text, const char *what, struct tg_err *err)
+enum tg_rc tg_json_scan(struct tg_bytes text, const char *what, uint64_t *weight,
+                        struct tg_err *err)
 {
     struct scan s = {.text = text, .what = what};
 
     while (s.i < text.n)
         TG_TRY(scan_one(&s, err));
+    if (weight != NULL)
+        *weight = s.weight;
     return TG_OK;
 }
 
@@ -122,11 +125,10 @@ enum tg_rc tg_json_scan(struct tg_bytes text, const char *what, struct tg_err *e
 
 uint64_t tg_json_weight(struct tg_bytes text)
 {
-    struct scan s = {.text = text};
+    uint64_t weight = 0;
 
-    while (s.i < text.n && scan_one(&s, NULL) == TG_OK)
-        ;
-    return s.weight;
+    /* It can't fail where the whole has passed; a weight of 0 would fit no tree that has one. */
+    return tg_json_scan(text, "", &weight, NULL) == TG_OK ? weight : 0;
 }
 
 static uint64_t weigh(const json_t *j)
@@ -163,9 +165,10 @@ static json_t *load(struct tg_bytes text, json_error_t *where)
 enum tg_rc tg_json_parse(struct tg_bytes text, const char *what, json_t **out, struct tg_err *err)
 {
     json_error_t where;
+    uint64_t weight = 0;
     json_t *root;
 
-    TG_TRY(tg_json_scan(text, what, err));
+    TG_TRY(tg_json_scan(text, what, &weight, err));
     if (text.n == 0)
         return TG_FAIL(err, TG_E_FORMAT, "%s: empty", what);
     root = load(text, &where);
@@ -174,7 +177,7 @@ enum tg_rc tg_json_parse(struct tg_bytes text, const char *what, json_t **out, s
     if (root == NULL)
         return TG_FAIL(err, TG_E_FORMAT, "%s: line %d, column %d: %s", what, where.line,
                        where.column, where.text);
-    if (!tg_json_whole(root, tg_json_weight(text))) {
+    if (!tg_json_whole(root, weight)) {
         json_decref(root);
         return TG_FAIL(err, TG_E_NOMEM, "%s: out of memory", what);
     }

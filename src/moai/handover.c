@@ -140,8 +140,7 @@ bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_
 static enum tg_rc read_package(const struct tg_model *m, uint64_t off, uint8_t *to, size_t n,
                                struct tg_err *err)
 {
-    const struct tg_tgsp_run run = {.threads = 1};
-    enum tg_rc rc = tg_tgsp_read(m->package, off, to, n, &run, err);
+    enum tg_rc rc = tg_tgsp_read(m->package, off, to, n, 1, err);
 
     if (rc != TG_OK)
         tg_log(TG_LOG_WARN, "moai.handover", "state=unreadable code=%s", tg_rc_name(rc));

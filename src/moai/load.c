@@ -375,7 +375,7 @@ static enum tg_rc read_golden(struct work *w, struct tg_err *err)
 
         if (!is_golden(&v[i]))
             continue;
-        TG_TRY(tg_tgsp_read(w->package, v[i].offset, to, (size_t)v[i].size, NULL, err));
+        TG_TRY(tg_tgsp_read(w->package, v[i].offset, to, (size_t)v[i].size, 0, err));
         w->only[i] = tg_bytes_make(to, (size_t)v[i].size);
         at += (size_t)v[i].size;
     }

@@ -123,10 +123,10 @@ struct tg_tgsp_run {
 #define TG_TGSP_SLICE (UINT32_C(512) << 10)
 
 /* Any byte range of the plaintext [off, off + n) into out. Whole chunks are decrypted in place,
- * edges through one chunk of scratch. Of run the threads and the progress count: with one thread
- * none is made. out is wiped on failure. @retval TG_E_LIMIT beyond the payload */
-TG_RC tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n,
-                   const struct tg_tgsp_run *run, struct tg_err *err);
+ * edges through one chunk of scratch. threads: 0: all processors; with 1 none is made. out is wiped
+ * on failure. @retval TG_E_LIMIT beyond the payload */
+TG_RC tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n, unsigned threads,
+                   struct tg_err *err);
 /* The whole plaintext (payload_plain_len bytes at out) and the zero-gap check; with run->only what
  * lies in other chunks is left as it is. All of out is wiped on failure. The memory may be locked
  * and hidden from system calls: only this code writes it. */

@@ -239,8 +239,8 @@ enum tg_rc tg_tgsp_check_payload(struct tg_tgsp *p, const struct tg_tgsp_run *ru
     return bulk_go(&b, err);
 }
 
-enum tg_rc tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n,
-                        const struct tg_tgsp_run *run, struct tg_err *err)
+enum tg_rc tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n, unsigned threads,
+                        struct tg_err *err)
 {
     TG_TRY(tg_tgsp_need(p, TG_STAGE_UNWRAPPED, err));
     if (off > p->geometry.plain_len || n > p->geometry.plain_len - off)
@@ -250,11 +250,10 @@ enum tg_rc tg_tgsp_read(struct tg_tgsp *p, uint64_t off, void *out, size_t n,
     if (n == 0)
         return TG_OK;
     uint64_t first = off / p->geometry.chunk_size, last = (off + n - 1) / p->geometry.chunk_size;
-    const struct tg_tgsp_run how = {.threads = run ? run->threads : 0,
-                                    .progress = run ? run->progress : NULL};
+    const struct tg_tgsp_run run = {.threads = threads};
     TG_AUTO(bulk_done)
     struct bulk b = {.p = p,
-                     .run = &how,
+                     .run = &run,
                      .decrypt = true,
                      .first = first,
                      .n = last - first + 1,

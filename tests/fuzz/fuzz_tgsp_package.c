@@ -30,6 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (rc != TG_OK)
         fuzz_refused(rc, &err);
     FUZZ_NEED(tg_tgsp_admit(p, &policy, &err) == TG_E_STATE);
-    FUZZ_NEED(tg_tgsp_read(p, 0, &byte, 1, NULL, &err) == TG_E_STATE);
+    FUZZ_NEED(tg_tgsp_read(p, 0, &byte, 1, 0, &err) == TG_E_STATE);
     return 0;
 }

@@ -21,7 +21,7 @@ int main(int argc, char **argv)
     size_t n = strtoull(argv[5], NULL, 10);
     out = tg_alloc(n);
     if (!out || package_open(&files, &p, &err) != TG_OK ||
-        tg_tgsp_read(p, off, out, n, NULL, &err) != TG_OK) {
+        tg_tgsp_read(p, off, out, n, 0, &err) != TG_OK) {
         (void)fprintf(stderr, "read_range: %s\n", err.msg);
         return 1;
     }

@@ -172,7 +172,7 @@ static enum tg_rc try_open_fd(struct fx *f, struct tg_err *err)
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = unwrapped(f, &src, err);
     if (!p)
         return err->rc;
-    return tg_tgsp_read(p, 70000, &byte, 1, NULL, err);
+    return tg_tgsp_read(p, 70000, &byte, 1, 0, err);
 }
 
 static void sweep_io(struct fx *f, attempt *fn, enum tg_io_op op, int errnum)

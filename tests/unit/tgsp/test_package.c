@@ -106,7 +106,7 @@ static void test_ranges(void **state)
     tg_src_mem(&src, &view, "m.tgsp");
     assert_ok(tg_tgsp_open(&src, &p, &err));
     uint8_t *out = malloc(plain.n + 1);
-    assert_rc(tg_tgsp_read(p, 0, out, 1, NULL, &err), TG_E_STATE);
+    assert_rc(tg_tgsp_read(p, 0, out, 1, 0, &err), TG_E_STATE);
     assert_rc(tg_tgsp_admit(p, &policy, &err), TG_E_STATE);
     assert_ok(tg_tgsp_verify(p, trust, &err));
     assert_rc(tg_tgsp_unwrap(p, f->device, &err), TG_E_STATE); /* policy first */
@@ -117,15 +117,15 @@ static void test_ranges(void **state)
     for (size_t i = 0; i < TG_ARRAY_LEN(at); i++)
         for (size_t k = 0; k < TG_ARRAY_LEN(len); k++) {
             if (at[i] + len[k] > plain.n) {
-                assert_rc(tg_tgsp_read(p, at[i], out, len[k], NULL, &err), TG_E_LIMIT);
+                assert_rc(tg_tgsp_read(p, at[i], out, len[k], 0, &err), TG_E_LIMIT);
                 continue;
             }
             memset(out, 0xee, plain.n + 1);
-            assert_ok(tg_tgsp_read(p, at[i], out, len[k], NULL, &err));
+            assert_ok(tg_tgsp_read(p, at[i], out, len[k], 0, &err));
             assert_memory_equal(out, plain.data + at[i], len[k]);
             assert_int_equal(out[len[k]], 0xee);
         }
-    assert_rc(tg_tgsp_read(p, UINT64_MAX, out, 1, NULL, &err), TG_E_LIMIT);
+    assert_rc(tg_tgsp_read(p, UINT64_MAX, out, 1, 0, &err), TG_E_LIMIT);
     free(out);
 }
 

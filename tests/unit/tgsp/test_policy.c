@@ -319,7 +319,7 @@ static enum tg_rc use(struct tg_bytes text, const struct tg_src *src, const stru
     char out[7];
     TG_TRY(tg_grant_decode(text, "g.tgrant", &g, err));
     TG_TRY(tg_tgsp_unwrap_grant(p, g, trust, now, sk, err));
-    TG_TRY(tg_tgsp_read(p, 0, out, 7, NULL, err));
+    TG_TRY(tg_tgsp_read(p, 0, out, 7, 0, err));
     assert_memory_equal(out, "payload", 7);
     return TG_OK;
 }

@@ -238,7 +238,7 @@ static void single_chunks(struct run *r, uint64_t len, char out[2 * TG_SHA256_LE
     for (uint64_t at = 0; at < len; at += size) {
         struct tg_err err = TG_ERR_INIT;
         size_t n = (size_t)(len - at < size ? len - at : size);
-        if (tg_tgsp_read(r->package, at, all + used, n, NULL, &err) == TG_OK)
+        if (tg_tgsp_read(r->package, at, all + used, n, 0, &err) == TG_OK)
             used += n;
         else
             for (size_t k = 0; k < n; k++) /* not a byte of a refused chunk */

@@ -262,7 +262,7 @@ static void test_store_and_documents(void **state)
     assert_rc(tg_tgsp_unwrap(p, other, &err), TG_E_NOTFORKEY);
     assert_ok(tg_tgsp_unwrap_grant(p, grant, trust, FX_NOW, other, &err));
     uint8_t start[3];
-    assert_ok(tg_tgsp_read(p, 4096, start, 3, NULL, &err));
+    assert_ok(tg_tgsp_read(p, 4096, start, 3, 0, &err));
     assert_memory_equal(start, "two", 3);
 }
 

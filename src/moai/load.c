@@ -176,19 +176,11 @@ static enum tg_rc unwrap(struct work *w, struct tg_err *err)
     return rc;
 }
 
-static enum tg_rc check_not_empty(const struct work *w, struct tg_err *err)
-{
-    if (tg_tgsp_header_get(w->package)->payload_plain_len == 0)
-        return TG_FAIL(err, TG_E_FORMAT, "the package holds no file");
-    return TG_OK;
-}
-
 static enum tg_rc decrypt(struct work *w, struct tg_model *m, struct tg_err *err)
 {
     uint64_t n = tg_tgsp_header_get(w->package)->payload_plain_len;
     const struct tg_tgsp_run run = {.threads = w->o->threads, .follow = w->follow};
 
-    TG_TRY(check_not_empty(w, err));
     if (n > SIZE_MAX / 2)
         return TG_FAIL(err, TG_E_LIMIT, "a payload of %" PRIu64 " bytes is too large", n);
     TG_TRY(tg_secret_new((size_t)n, &m->region, err));
@@ -327,7 +319,6 @@ static enum tg_rc check_all(struct work *w, struct tg_err *err)
 {
     const struct tg_tgsp_run run = {.threads = w->o->threads, .follow = w->follow};
 
-    TG_TRY(check_not_empty(w, err));
     return tg_tgsp_each(w->package, pass_by, NULL, &run, err);
 }
 
@@ -493,6 +484,8 @@ static enum tg_rc load_model(struct work *w, struct tg_model *m, struct tg_err *
         TG_TRY(load_thawed(w, m, err));
     if (m->from_bake)
         return TG_OK;
+    if (tg_tgsp_header_get(w->package)->payload_plain_len == 0)
+        return TG_FAIL(err, TG_E_FORMAT, "the package holds no file");
     if (is_held(w))
         return check_all(w, err);
     TG_TRY(decrypt(w, m, err));

@@ -55,7 +55,7 @@ static void enter(enum tg_sandbox_phase upto)
 {
     if (tg_sandbox_begin(&err) != TG_OK || tg_sandbox_enter(TG_SANDBOX_LOAD, &err) != TG_OK)
         _exit(99);
-    if (upto == TG_SANDBOX_SERVE && tg_sandbox_enter(TG_SANDBOX_SERVE, &err) != TG_OK)
+    if (upto != TG_SANDBOX_LOAD && tg_sandbox_enter(upto, &err) != TG_OK)
         _exit(98);
 }
 
@@ -97,6 +97,11 @@ FORBIDDEN(serve_thread, TG_SANDBOX_SERVE, syscall(SYS_clone, CLONE_THREAD, 0, 0,
 FORBIDDEN(serve_dup, TG_SANDBOX_SERVE, fcntl(2, F_DUPFD, 40))
 FORBIDDEN(serve_shut, TG_SANDBOX_SERVE, shutdown(0, SHUT_RDWR))
 FORBIDDEN(serve_memfd, TG_SANDBOX_SERVE, syscall(SYS_memfd_create, "x", MFD_HUGETLB))
+FORBIDDEN(files_open, TG_SANDBOX_SERVE_FILES, open("/dev/null", O_RDONLY))
+FORBIDDEN(files_seek, TG_SANDBOX_SERVE_FILES, lseek(0, 0, SEEK_CUR))
+FORBIDDEN(files_seccomp, TG_SANDBOX_SERVE_FILES, syscall(SYS_seccomp, 0, 0, NULL))
+FORBIDDEN(files_thread, TG_SANDBOX_SERVE_FILES, syscall(SYS_clone, CLONE_THREAD, 0, 0, 0, 0))
+FORBIDDEN(files_memfd, TG_SANDBOX_SERVE_FILES, syscall(SYS_memfd_create, "x", MFD_HUGETLB))
 
 static void forbidden_calls_kill(void **state)
 {
@@ -131,6 +136,11 @@ static void forbidden_calls_kill(void **state)
         {"serving: dup",      serve_dup      },
         {"serving: memfd",    serve_memfd    },
         {"serving: shutdown", serve_shut     },
+        {"files: open",       files_open     },
+        {"files: lseek",      files_seek     },
+        {"files: seccomp",    files_seccomp  },
+        {"files: clone",      files_thread   },
+        {"files: memfd",      files_memfd    },
     };
 
     (void)state;
@@ -179,12 +189,25 @@ static int honest_work(void)
     return 0;
 }
 
+/* Where files are handed over, the package is read at offsets. */
+static int read_at_an_offset(void)
+{
+    int fds[2];
+    char byte;
+
+    if (pipe(fds) != 0)
+        return 1;
+    enter(TG_SANDBOX_SERVE_FILES);
+    return pread(fds[0], &byte, 1, 0) == -1 && errno == ESPIPE ? 0 : 2;
+}
+
 static void honest_work_goes_on(void **state)
 {
     (void)state;
     if (no_seccomp_here())
         skip();
     assert_int_equal(in_child(honest_work), 0);
+    assert_int_equal(in_child(read_at_an_offset), 0);
 }
 
 /* ONNX Runtime loads a model, and runs it with all its threads, without a single forbidden call. */

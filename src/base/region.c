@@ -30,7 +30,8 @@ struct segment {
 #define PER_SEGMENT ((uint32_t)(TG_REGION_SEGMENT / TG_REGION_UNIT))
 #define BINS 32
 #define TRIES 64 /* pieces looked at in the list where some are too small */
-#define HUGE_FROM ((size_t)4 << 20)
+/* Pieces that are likely to be used as a whole. */
+#define LARGE_FROM ((size_t)4 << 20)
 #define BASE_ALIGN ((size_t)64 << 20)
 /* Idle segments that are kept: some, and a part of what is in use. */
 #define KEEP_LEAST 4
@@ -56,6 +57,7 @@ static struct {
     uint32_t bins[BINS]; /* first free piece + 1 */
     enum tg_level want, level;
     bool settle;
+    unsigned hurry;        /* threads that make pages; 0: they are made as they are used */
     uint32_t usable, idle; /* segments: mapped; of those, without a unit in use */
     uint32_t peak;
     uint64_t used; /* units */
@@ -187,6 +189,48 @@ static uint8_t *segment_at(uint32_t s)
     return region.base + (size_t)s * TG_REGION_SEGMENT;
 }
 
+static bool hurried(void)
+{
+    return region.hurry > 0 && region.want == TG_LEVEL_SECRET;
+}
+
+static void set_usable(uint32_t first, uint32_t n, bool usable)
+{
+    for (uint32_t s = first; s < first + n; s++)
+        region.segments[s].usable = usable;
+    region.usable = usable ? region.usable + n : region.usable - n;
+    region.idle = usable ? region.idle + n : region.idle - n;
+    if (region.usable > region.peak)
+        region.peak = region.usable;
+}
+
+/* The first run of idle segments in a free piece from segment `from` on, as far as there are more
+ * than we keep. */
+static bool idle_run(uint32_t piece, uint32_t from, uint32_t *first, uint32_t *n)
+{
+    uint32_t s = (piece + PER_SEGMENT - 1) / PER_SEGMENT;
+    uint32_t end = (piece + region.units[piece].len) / PER_SEGMENT;
+    uint32_t keep = KEEP_LEAST + (region.usable - region.idle) / KEEP_PART;
+    uint32_t most = region.idle > keep ? region.idle - keep : 0;
+
+    for (s = s > from ? s : from; s < end && region.segments[s].usable == 0; s++)
+        ;
+    *first = s;
+    for (*n = 0; s < end && region.segments[s].usable != 0 && *n < most; s++)
+        (*n)++;
+    return *n > 0;
+}
+
+/* Give idle segments of a free piece back to the machine. */
+static void trim(uint32_t piece)
+{
+    for (uint32_t s = 0, n = 0; !hurried() && idle_run(piece, s + n, &s, &n);) {
+        if (tg_region_unmap(segment_at(s), (size_t)n * TG_REGION_SEGMENT) != 0)
+            break; /* they stay, wiped */
+        set_usable(s, n, false);
+    }
+}
+
 /* Map a run of segments at the level wanted, or, where we may settle, at the best there is. */
 static bool map_run(uint32_t first, uint32_t n, bool huge)
 {
@@ -195,6 +239,13 @@ static bool map_run(uint32_t first, uint32_t n, bool huge)
     while ((e = tg_region_map(segment_at(first), (size_t)n * TG_REGION_SEGMENT, region.want,
                               huge)) != 0) {
         region.why = e;
+        if (region.hurry > 0) { /* what was kept may be what is missing now */
+            region.hurry = 0;
+            for (uint32_t at = 0; at < region.n_units; at += region.units[at].len)
+                if (region.units[at].state == FREE)
+                    trim(at);
+            continue;
+        }
         if (!region.settle || region.want == TG_LEVEL_NONE)
             return false;
         region.below = e;
@@ -202,12 +253,7 @@ static bool map_run(uint32_t first, uint32_t n, bool huge)
     }
     if (region.want < region.level)
         region.level = region.want;
-    for (uint32_t s = first; s < first + n; s++)
-        region.segments[s].usable = 1;
-    region.usable += n;
-    region.idle += n;
-    if (region.usable > region.peak)
-        region.peak = region.usable;
+    set_usable(first, n, true);
     return true;
 }
 
@@ -245,28 +291,6 @@ static void count_units(uint32_t at, uint32_t len, int sign)
         if (sign < 0 && s->units == 0)
             region.idle++;
         at += n;
-    }
-}
-
-/* Give idle segments of a free piece back to the machine, while there are more than we keep. */
-static void trim(uint32_t piece)
-{
-    uint32_t s = (piece + PER_SEGMENT - 1) / PER_SEGMENT;
-    uint32_t end = (piece + region.units[piece].len) / PER_SEGMENT;
-    uint32_t keep = KEEP_LEAST + (region.usable - region.idle) / KEEP_PART;
-
-    while (s < end && region.idle > keep) {
-        uint32_t n = 0;
-
-        while (s + n < end && region.segments[s + n].usable != 0 && n < region.idle - keep)
-            n++;
-        if (n > 0 && tg_region_unmap(segment_at(s), (size_t)n * TG_REGION_SEGMENT) != 0)
-            return; /* it stays, wiped */
-        for (uint32_t i = 0; i < n; i++)
-            region.segments[s + i].usable = 0;
-        region.usable -= n;
-        region.idle -= n;
-        s += n > 0 ? n : 1;
     }
 }
 
@@ -343,6 +367,8 @@ void *tg_region_take(size_t n, size_t align)
 {
     uint32_t piece = 0, start = 0;
     uint64_t len = (uint64_t)n / TG_REGION_UNIT + (n % TG_REGION_UNIT != 0);
+    bool large = n >= LARGE_FROM && align <= TG_REGION_SEGMENT; /* and not mimalloc's */
+    unsigned touch = 0;
     void *p = NULL;
 
     if (!tg_region_is_open() || n == 0 || len > region.n_units)
@@ -353,15 +379,18 @@ void *tg_region_take(size_t n, size_t align)
     region.why = 0;
     if (find((uint32_t)len, align, &piece, &start)) {
         carve(piece, start, (uint32_t)len);
-        if (map_units(start, (uint32_t)len, n >= HUGE_FROM && align <= TG_REGION_SEGMENT)) {
+        if (map_units(start, (uint32_t)len, large)) {
             count_units(start, (uint32_t)len, 1);
             p = region.base + (size_t)start * TG_REGION_UNIT;
+            touch = large && hurried() ? region.hurry : 0;
         } else {
             clear_piece(start);
             trim(set_free(start, (uint32_t)len));
         }
     }
     pthread_mutex_unlock(&region.lock);
+    if (touch > 0)
+        tg_region_touch(p, n, touch);
     return p;
 }
 
@@ -431,6 +460,53 @@ void tg_region_cut(void *p, size_t n)
     pthread_mutex_unlock(&region.lock);
 }
 
+/* Take an idle segment out of the free pieces, as a piece that is WIPING. */
+static bool set_aside(uint32_t *segment)
+{
+    uint32_t n = 0;
+
+    for (uint32_t at = 0; at < region.n_units; at += region.units[at].len) {
+        if (region.units[at].state != FREE || !idle_run(at, 0, segment, &n))
+            continue;
+        carve(at, *segment * PER_SEGMENT, PER_SEGMENT);
+        region.units[*segment * PER_SEGMENT].state = WIPING;
+        set_usable(*segment, 1, false);
+        return true;
+    }
+    return false;
+}
+
+/* What was kept goes back piecemeal and without the lock, so that nobody waits long: the kernel
+ * keeps all of a process's mappings to itself meanwhile, for milliseconds per segment. */
+static void calm(void)
+{
+    uint32_t s = 0;
+    int e = 0;
+
+    pthread_mutex_lock(&region.lock);
+    while (e == 0 && set_aside(&s)) {
+        pthread_mutex_unlock(&region.lock);
+        e = tg_region_unmap(segment_at(s), TG_REGION_SEGMENT);
+        pthread_mutex_lock(&region.lock);
+        if (e != 0) /* it stays, wiped */
+            set_usable(s, 1, true);
+        clear_piece(s * PER_SEGMENT);
+        (void)set_free(s * PER_SEGMENT, PER_SEGMENT);
+    }
+    pthread_mutex_unlock(&region.lock);
+}
+
+void tg_region_hurry(unsigned threads)
+{
+    if (!tg_region_is_open())
+        return;
+    pthread_mutex_lock(&region.lock);
+    region.hurry = threads;
+    pthread_mutex_unlock(&region.lock);
+    if (threads == 0)
+        calm();
+}
+
 bool tg_region_has(const void *p)
 {
     return (uintptr_t)p - (uintptr_t)region.base < region.size;
@@ -466,6 +542,7 @@ void tg_region_facts_get(struct tg_region_facts *out)
         .base = (uintptr_t)region.base,
         .reserved = region.size,
         .committed = (size_t)region.usable * TG_REGION_SEGMENT,
+        .idle = (size_t)region.idle * TG_REGION_SEGMENT,
         .used = (size_t)region.used * TG_REGION_UNIT,
         .peak = (size_t)region.peak * TG_REGION_SEGMENT,
     };

@@ -67,11 +67,21 @@ bool tg_region_has(const void *p);
 /* Why tg_region_take last gave NULL: fills err and returns err->rc. `need` is named in it. */
 enum tg_rc tg_region_why(size_t need, struct tg_err *err);
 
+/* A time of much taking and giving back begins, as when a model is loaded; threads 0: it is over.
+ *
+ * A page of memfd_secret costs a round trip to every processor when it is made and again when it
+ * is given back, and meanwhile its thread waits. So until it is over, at level secret only, what is
+ * idle is kept for the next piece, unless memory gets short, and large pieces come with all their
+ * pages, made by that many threads side by side. The end gives back what is idle, which takes its
+ * time too; other threads may take and give meanwhile. */
+void tg_region_hurry(unsigned threads);
+
 struct tg_region_facts {
     enum tg_level level;
     uintptr_t base; /* the reserved range */
     size_t reserved;
     size_t committed; /* made usable */
+    size_t idle;      /* of that, segments without a piece in them */
     size_t used;      /* handed out */
     size_t peak;      /* most ever committed */
 };

@@ -16,6 +16,9 @@ int tg_region_map(uint8_t *p, size_t n, enum tg_level level, bool huge);
 /* The reverse: only addresses stay. 0 or errno. */
 int tg_region_unmap(uint8_t *p, size_t n);
 
+/* Touch every page of [p, p+n), which must be usable, on that many threads. */
+void tg_region_touch(uint8_t *p, size_t n, unsigned threads);
+
 /* What to do about a failure to have `need` bytes at that level. */
 enum tg_rc tg_region_remedy(enum tg_level level, int errnum, size_t need, struct tg_err *err);
 

@@ -192,6 +192,11 @@ enum tg_rc tg_scan_plant(struct tg_scan *s, struct tg_bytes plain, struct tg_err
     return TG_OK;
 }
 
+bool tg_scan_any(const struct tg_scan_found *f)
+{
+    return f->pages > 0 || f->clusters > 0;
+}
+
 size_t tg_scan_clusters(const struct tg_scan *s)
 {
     return s->n;

@@ -42,6 +42,8 @@ struct tg_scan_found {
     uint64_t words;
 };
 
+bool tg_scan_any(const struct tg_scan_found *f);
+
 /* Whose a place in memory is. */
 enum tg_scan_side {
     TG_SCAN_OUTSIDE,

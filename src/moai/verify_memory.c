@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/region.h"
 #include "base/secret.h"
 #include "base/thread.h"
 #include "codec/complain.h"
@@ -244,11 +245,6 @@ struct findings {
     struct tg_scan_found v[TG_SCAN_SIDES], kept[TG_SCAN_SIDES];
 };
 
-static bool any(const struct tg_scan_found *f)
-{
-    return f->pages > 0 || f->clusters > 0;
-}
-
 /* Are the weights that are searched for among what is handed over? */
 static bool weights_handed(const struct verify *v)
 {
@@ -262,7 +258,7 @@ static bool weights_handed(const struct verify *v)
 
 static bool outside_as_it_must_be(const struct tg_scan_found *out, bool control)
 {
-    return control ? out->pages == 1 && out->clusters == 1 : !any(out);
+    return control ? out->pages == 1 && out->clusters == 1 : !tg_scan_any(out);
 }
 
 /* Two versions may have weights in common. Of a package that is held, not run, none are kept. */
@@ -270,7 +266,8 @@ static bool inside_is_right(const struct verify *v, enum stage s, const struct t
 {
     bool held = v->model != NULL && v->model->session == NULL;
 
-    return stages[s].inside == WHATEVER || any(in) == (stages[s].inside == SOMETHING && !held);
+    return stages[s].inside == WHATEVER ||
+           tg_scan_any(in) == (stages[s].inside == SOMETHING && !held);
 }
 
 /* In what was handed over lie those that the package has too. */
@@ -287,7 +284,7 @@ static bool as_it_must_be(const struct verify *v, enum stage stage, const struct
         return false;
     /* where they are meant to be outside, all of them must be found */
     if (weights_handed(v) ? f->v[TG_SCAN_HANDED].clusters != tg_scan_clusters(v->scan)
-                          : stage != HANDED && any(&f->v[TG_SCAN_HANDED]))
+                          : stage != HANDED && tg_scan_any(&f->v[TG_SCAN_HANDED]))
         return false;
     return stages[stage].control == OF_KEPT || /* which may be one of the package's too */
            outside_as_it_must_be(&f->v[TG_SCAN_OUTSIDE], stages[stage].control == OF_PACKAGE);
@@ -423,6 +420,7 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
                        struct tg_err *err)
 {
     const struct inputs *in = &v->in[which];
+    enum tg_rc rc;
     const struct tg_load_opts opts = {
         .package = in->package,
         .trust = in->trust,
@@ -442,7 +440,10 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
         .pipe = &v->pipe[which],
     };
 
-    return tg_model_load(&opts, out, err);
+    tg_region_hurry(v->threads); /* as a worker does */
+    rc = tg_model_load(&opts, out, err);
+    tg_region_hurry(0);
+    return rc;
 }
 
 /* ---- inference meanwhile ---- */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/region.h"
 #include "base/thread.h"
 #include "codec/text.h"
 #include "crypto/hash.h"
@@ -40,6 +41,7 @@ struct worker {
     struct tg_loop_item *control_item, *term_item;
     struct tg_ort *ort;
     struct tg_model *model;
+    struct tg_thread *calm;
     struct tg_service service;
     bool token_set;
     struct tg_bake_pipe pipe;
@@ -51,6 +53,7 @@ struct worker {
 
 static void worker_done(struct worker *w)
 {
+    tg_thread_join(w->calm);
     tg_loop_item_free(w->control_item);
     tg_loop_item_free(w->term_item);
     tg_http_server_free(w->server);
@@ -96,7 +99,7 @@ static enum tg_rc say_healthy(const struct worker *w, struct tg_err *err)
         .sequence = m->sequence,
         .floor = m->floor,
         .load_ms = m->load_ns / 1000000,
-        .locked_bytes = region.level >= TG_LEVEL_LOCKED ? region.committed : 0,
+        .locked_bytes = region.level >= TG_LEVEL_LOCKED ? region.committed - region.idle : 0,
         .golden_cases = m->golden_cases,
         .protection = tg_level_name(region.level),
     };
@@ -382,6 +385,13 @@ static void close_inputs(const struct tg_worker_opts *o, bool package_too)
         tg_fd_close(o->package);
 }
 
+/* Memory that loading needed goes back to the machine beside the first predictions. */
+static void calm_down(void *arg)
+{
+    (void)arg;
+    tg_region_hurry(0);
+}
+
 static enum tg_rc load(struct worker *w, struct tg_err *err)
 {
     const struct tg_worker_opts *o = w->o;
@@ -407,7 +417,9 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
         .arg = w,
     };
 
+    tg_region_hurry(opts.threads);
     TG_TRY(tg_model_load(&opts, &w->model, err));
+    TG_TRY(tg_thread_start(calm_down, NULL, TG_THREAD_STACK, &w->calm, err));
     w->service.model = w->model;
     close_inputs(o, w->model->package == NULL);
     tg_bake_pipe_done(&w->pipe);

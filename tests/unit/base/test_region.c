@@ -394,6 +394,75 @@ static int secrets_are_pieces(void)
     return 0;
 }
 
+/* How many pages had to be made for p to be filled with ones. */
+static long faults_of(uint8_t *p, size_t n)
+{
+    struct rusage before, after;
+
+    (void)getrusage(RUSAGE_SELF, &before);
+    memset(p, 1, n);
+    (void)getrusage(RUSAGE_SELF, &after);
+    return after.ru_minflt - before.ru_minflt;
+}
+
+/* Until a hurry is over at level secret, what is given back stays usable, and large pieces come
+ * with all their pages. */
+static int hurry(void)
+{
+    struct tg_region_facts f;
+    uint8_t *a, *b;
+    size_t kept;
+
+    if (!open_at(TG_LEVEL_SECRET, false, 256 * MIB))
+        return SKIPPED;
+    tg_region_hurry(4);
+    a = tg_region_take(32 * MIB, 1);
+    b = tg_region_take(32 * MIB + 1, 1);
+    if (a == NULL || b == NULL)
+        return SKIPPED; /* as much may not be locked here */
+    NEED(faults_of(a, 32 * MIB) < 64 && faults_of(b, 32 * MIB) < 64); /* of 8,192 pages each */
+    tg_region_give(a);
+    tg_region_facts_get(&f);
+    kept = f.committed;
+    NEED(kept >= 64 * MIB && f.idle >= 28 * MIB);
+    a = tg_region_take(30 * MIB, 1);
+    tg_region_facts_get(&f);
+    NEED(a != NULL && f.committed == kept && is_filled(a, 30 * MIB, 0));
+    tg_region_give(a);
+    tg_region_hurry(0);
+    tg_region_facts_get(&f);
+    NEED(f.committed <= kept - 20 * MIB && is_filled(b, 32 * MIB, 1));
+    tg_region_give(b);
+    tg_region_facts_get(&f);
+    NEED(f.used == 0 && f.committed <= 16 * MIB);
+    a = tg_region_take(200 * MIB, 1); /* its pieces have joined again */
+    NEED(a != NULL);
+    NEED(faults_of(a, 4 * MIB) >= 1000); /* and no longer come with their pages */
+    return 0;
+}
+
+/* What was kept is given up before a piece is refused. */
+static int hurry_ends_where_memory_does(void)
+{
+    struct tg_region_facts f;
+    uint8_t *a;
+
+    if (!open_at(TG_LEVEL_SECRET, false, 256 * MIB))
+        return SKIPPED;
+    tg_region_hurry(1);
+    a = tg_region_take(64 * MIB, 1);
+    if (a == NULL)
+        return SKIPPED; /* as much may not be locked here */
+    tg_region_give(a);
+    tg_region_facts_get(&f);
+    NEED(f.committed >= 64 * MIB);
+    NEED(forbid_memfd_secret());
+    NEED(tg_region_take(128 * MIB, 1) == NULL);
+    tg_region_facts_get(&f);
+    NEED(f.committed <= 10 * MIB && f.used == 0);
+    return 0;
+}
+
 #define CASE(name)                                                                                 \
     static void test_##name(void **state)                                                          \
     {                                                                                              \
@@ -413,6 +482,8 @@ CASE(growth_is_refused_below_the_level)
 CASE(threads_in_locked)
 CASE(threads_in_secret)
 CASE(secrets_are_pieces)
+CASE(hurry)
+CASE(hurry_ends_where_memory_does)
 
 int main(void)
 {
@@ -429,6 +500,8 @@ int main(void)
         cmocka_unit_test(test_threads_in_locked),
         cmocka_unit_test(test_threads_in_secret),
         cmocka_unit_test(test_secrets_are_pieces),
+        cmocka_unit_test(test_hurry),
+        cmocka_unit_test(test_hurry_ends_where_memory_does),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,7 @@
 enum what {
     HASH_ALL,
     AEAD_ALL,
+    COPY_ALL,
     HASH_CORE,
     AEAD_CORE,
     LIBCRYPTO_CORE,
@@ -39,16 +40,10 @@ enum what {
 };
 
 static const char *const names[WHATS] = {
-    [HASH_ALL] = "hash_all",
-    [AEAD_ALL] = "aead_all",
-    [HASH_CORE] = "hash_core",
-    [AEAD_CORE] = "aead_core",
-    [LIBCRYPTO_CORE] = "libcrypto_core",
-    [LOAD_ALL] = "load_all",
-    [LOAD_ONE] = "load_one",
-    [LOAD_TWO] = "load_two",
-    [LOAD_FRESH] = "load_fresh",
-    [LOAD_CPU] = "load_cpu",
+    [HASH_ALL] = "hash_all",     [AEAD_ALL] = "aead_all",   [COPY_ALL] = "copy_all",
+    [HASH_CORE] = "hash_core",   [AEAD_CORE] = "aead_core", [LIBCRYPTO_CORE] = "libcrypto_core",
+    [LOAD_ALL] = "load_all",     [LOAD_ONE] = "load_one",   [LOAD_TWO] = "load_two",
+    [LOAD_FRESH] = "load_fresh", [LOAD_CPU] = "load_cpu",
 };
 
 static void must(int ok, const struct tg_err *err)
@@ -174,6 +169,39 @@ static double load(const struct package_files *files, uint8_t *out, unsigned thr
     return (double)(tg_clock_mono_ns() - began) / 1e9;
 }
 
+/* The same bytes read from the page cache alone, in the slices that the engine reads. */
+struct copy {
+    int fd;
+    uint8_t **slice; /* per thread */
+};
+
+static enum tg_rc copy_slice(void *ctx, uint64_t i, unsigned worker, struct tg_err *err)
+{
+    struct copy *c = ctx;
+    (void)err;
+    if (!c->slice[worker])
+        c->slice[worker] = tg_alloc(TG_TGSP_SLICE);
+    if (!c->slice[worker])
+        return TG_E_NOMEM;
+    ssize_t n = pread(c->fd, c->slice[worker], TG_TGSP_SLICE, (off_t)(i * TG_TGSP_SLICE));
+    return n > 0 ? TG_OK : TG_E_IO;
+}
+
+/* Bytes per second. */
+static double copy(const char *path, size_t bytes, unsigned threads)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct copy c = {open(path, O_RDONLY | O_CLOEXEC), tg_calloc(threads, sizeof *c.slice)};
+    uint64_t slices = bytes / TG_TGSP_SLICE + 1, began = tg_clock_mono_ns();
+    must(c.slice && tg_thread_run(threads, slices, copy_slice, &c, &err) == TG_OK, &err);
+    double took = (double)(tg_clock_mono_ns() - began) / 1e9;
+    for (unsigned i = 0; i < threads; i++)
+        tg_free(c.slice[i]);
+    tg_free((void *)c.slice);
+    (void)close(c.fd);
+    return (double)bytes / took;
+}
+
 #define HUGE_PAGE ((size_t)2 << 20)
 
 /* As the worker's region has it for a package of this size (base/region_map.c): large pages, where
@@ -248,6 +276,7 @@ int main(int argc, char **argv)
     for (size_t r = 0; r < rounds; r++) {
         got[HASH_ALL][r] = part_speed(HASH_ALL, p, cpus);
         got[AEAD_ALL][r] = part_speed(AEAD_ALL, p, cpus);
+        got[COPY_ALL][r] = copy(files.package, bytes, cpus);
         got[LOAD_ALL][r] = load(&files, out, cpus);
         uint64_t cpu = ticks(CLOCK_PROCESS_CPUTIME_ID);
         got[LOAD_ONE][r] = load(&files, out, 1);

@@ -38,6 +38,7 @@ struct tg_fetch {
     struct tg_span wanted;      /* what a read failed for; empty: nothing */
     struct tg_arrival *arrival; /* NULL: nobody follows */
     uint64_t shown, unsaved, saved_ns;
+    uint64_t slice; /* what the next call asks for */
     bool finished;
     char target[128], etag[TG_HASH_HEX + 2];
 };
@@ -95,6 +96,7 @@ TG_RC tg_fetch_open(const struct tg_state *s, const struct tg_held *pkg, struct 
     if (!f)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     f->fd = -1;
+    f->slice = TG_FETCH_SLICE;
     f->pkg = *pkg;
     char hex[TG_HASH_HEX];
     tg_hex_encode(tg_bytes_make(pkg->blob, 32), hex);
@@ -282,8 +284,8 @@ static TG_RC ask_hole(struct tg_fetch *f, struct tg_device *d, uint64_t off, uin
     struct tg_span hole;
     if (!tg_spans_hole(&f->have, off, end < f->pkg.size ? end : f->pkg.size, &hole))
         return TG_OK;
-    if (hole.end - hole.off > TG_FETCH_SLICE)
-        hole.end = hole.off + TG_FETCH_SLICE;
+    if (hole.end - hole.off > f->slice)
+        hole.end = hole.off + f->slice;
     return ask(f, d, &hole, err);
 }
 
@@ -304,9 +306,20 @@ TG_RC tg_fetch_wanted(struct tg_fetch *f, struct tg_device *d, struct tg_err *er
     return ask_hole(f, d, w.off, w.end, err);
 }
 
+uint64_t tg_fetch_next(uint64_t n, uint64_t ns)
+{
+    double most = (double)n * 4, fits = (double)n * (double)TG_FETCH_CALL_NS / ((double)ns + 1);
+    double next = fits < most ? fits : most;
+    if (next <= (double)TG_FETCH_SLICE)
+        return TG_FETCH_SLICE;
+    return next < (double)TG_FETCH_SLICE_MAX ? (uint64_t)next : TG_FETCH_SLICE_MAX;
+}
+
 TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_device *d, struct tg_err *err)
 {
+    uint64_t had = tg_fetch_have(f), began = tg_clock_mono_ns();
     TG_TRY(ask_hole(f, d, 0, f->pkg.size, err));
+    f->slice = tg_fetch_next(tg_fetch_have(f) - had, tg_clock_mono_ns() - began);
     return hash_rest(f, err);
 }
 

@@ -19,8 +19,11 @@
 #include "net/http_client.h"
 #include "tgsp/src.h"
 
-/* Bytes asked for in one call: between calls the agent checks in, reports, and may give up. */
+/* Bytes asked for in one call, at first and at most. Between calls the agent checks in, reports,
+ * and may give up; but each call begins with a round trip in which nothing comes. */
 #define TG_FETCH_SLICE (UINT64_C(8) << 20)
+#define TG_FETCH_SLICE_MAX (UINT64_C(256) << 20)
+#define TG_FETCH_CALL_NS UINT64_C(2000000000)
 /* Left free on the disk beside the package. */
 #define TG_FETCH_SPARE (UINT64_C(4) << 20)
 
@@ -55,6 +58,10 @@ TG_RC tg_fetch_wanted(struct tg_fetch *f, struct tg_device *d, struct tg_err *er
 TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_device *d, struct tg_err *err);
 TG_RC tg_fetch_again(struct tg_fetch *f, struct tg_device *d, const struct tg_span *range,
                      struct tg_err *err);
+
+/* How much to ask for in the next call, after one for n bytes that took `ns`: what comes within
+ * TG_FETCH_CALL_NS at that speed, at most four times n, inside the bounds above. Pure. */
+uint64_t tg_fetch_next(uint64_t n, uint64_t ns);
 
 /* Put bytes of the file where they belong; what each of the above does with each piece. Show them
  * to the worker now and then, in the end by tg_fetch_show. @retval TG_E_FORMAT beyond the file */

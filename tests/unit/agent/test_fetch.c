@@ -290,6 +290,32 @@ static void test_disk_full_says_so_and_resumes(void **state)
     tg_fetch_free(f);
 }
 
+static void test_calls_grow_with_the_speed(void **state)
+{
+    (void)state;
+    const uint64_t mib = UINT64_C(1) << 20, s = UINT64_C(1000000000);
+
+    static const struct {
+        uint64_t mib, ms, next;
+    } rows[] = {
+        {8,   8000, 8  }, /* slow: as at first */
+        {8,   2000, 8  },
+        {8,   1000, 16 },
+        {8,   100,  32 }, /* not all at once */
+        {32,  1000, 64 },
+        {256, 1000, 256}, /* the bound */
+        {256, 8000, 64 }, /* and back */
+        {0,   5,    8  },
+        {1,   0,    8  },
+    };
+
+    for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++)
+        assert_int_equal((tg_fetch_next(rows[i].mib * mib, rows[i].ms * s / 1000) + mib / 2) / mib,
+                         rows[i].next);
+    assert_int_equal(tg_fetch_next(UINT64_MAX, 0), TG_FETCH_SLICE_MAX);
+    assert_int_equal(tg_fetch_next(1, UINT64_MAX), TG_FETCH_SLICE);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -307,6 +333,7 @@ int main(void)
         T(test_who_follows_is_told_of_the_end),
         T(test_a_read_of_what_is_missing_says_so),
         T(test_disk_full_says_so_and_resumes),
+        T(test_calls_grow_with_the_speed),
     };
     return cmocka_run_group_tests_name("agent/fetch", tests, NULL, NULL);
 }

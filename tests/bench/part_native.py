@@ -85,5 +85,7 @@ def measure(results, d, args):
                 "bare futex ping-pong", how, mark=("ratio", "<=", 1.3))
     results.add("native call, worker spinning: added p50", spins["native_p50"] - spins["ort_p50"], "us",
                 note=how, mark=("ours", "<=", 20))
-    results.add("native call, worker spinning: added p99", spins["native_p99"] - spins["ort_p50"], "us",
-                note=how, mark=("ours", "<=", 50))
+    results.add("native call, worker spinning: added p99", spins["native_p99"] - spins["ort_p99"], "us",
+                note=f"over the bare call's p99; {how}", mark=("ours", "<=", 50))
+    results.add("native call, worker spinning: p99 over the bare median", spins["native_p99"] - spins["ort_p50"], "us",
+                spins["ort_p99"] - spins["ort_p50"], "the bare call's own p99 over its median")

@@ -22,6 +22,9 @@ struct unit {
     uint32_t state;      /* head: enum state */
 };
 
+/* KEEPING: a hurry is over, what it kept is not given back yet. */
+enum pace { EASY, HURRIED, KEEPING };
+
 struct segment {
     uint8_t usable;
     uint8_t units; /* handed out: at most PER_SEGMENT */
@@ -57,12 +60,14 @@ static struct {
     uint32_t bins[BINS]; /* first free piece + 1 */
     enum tg_level want, level;
     bool settle;
-    unsigned hurry;        /* threads that make pages; 0: they are made as they are used */
+    enum pace pace;
+    unsigned threads;      /* HURRIED: that make pages */
     uint32_t usable, idle; /* segments: mapped; of those, without a unit in use */
     uint32_t peak;
-    uint64_t used; /* units */
-    int why;       /* errno of the last failure, 0: the range is full */
-    int below;     /* errno of what lowered the level */
+    uint32_t most_busy; /* segments with a unit in use, at most so far */
+    uint64_t used;      /* units */
+    int why;            /* errno of the last failure, 0: the range is full */
+    int below;          /* errno of what lowered the level */
 } region = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = TG_LEVEL_SECRET};
 
 const char *tg_level_name(enum tg_level level)
@@ -189,11 +194,6 @@ static uint8_t *segment_at(uint32_t s)
     return region.base + (size_t)s * TG_REGION_SEGMENT;
 }
 
-static bool hurried(void)
-{
-    return region.hurry > 0 && region.want == TG_LEVEL_SECRET;
-}
-
 static void set_usable(uint32_t first, uint32_t n, bool usable)
 {
     for (uint32_t s = first; s < first + n; s++)
@@ -204,15 +204,27 @@ static void set_usable(uint32_t first, uint32_t n, bool usable)
         region.peak = region.usable;
 }
 
-/* The first run of idle segments in a free piece from segment `from` on, as far as there are more
- * than we keep. */
-static bool idle_run(uint32_t piece, uint32_t from, uint32_t *first, uint32_t *n)
+static uint32_t busy(void)
+{
+    return region.usable - region.idle;
+}
+
+/* How many idle segments there are beyond those that are always kept. */
+static uint32_t spare(void)
+{
+    uint32_t keep = KEEP_LEAST + busy() / KEEP_PART;
+
+    return region.idle > keep ? region.idle - keep : 0;
+}
+
+/* The first run of idle segments in a free piece from segment `from` on, at most `most`. */
+static bool idle_run(uint32_t piece, uint32_t from, uint32_t most, uint32_t *first, uint32_t *n)
 {
     uint32_t s = (piece + PER_SEGMENT - 1) / PER_SEGMENT;
     uint32_t end = (piece + region.units[piece].len) / PER_SEGMENT;
-    uint32_t keep = KEEP_LEAST + (region.usable - region.idle) / KEEP_PART;
-    uint32_t most = region.idle > keep ? region.idle - keep : 0;
 
+    if (most == 0)
+        return false;
     for (s = s > from ? s : from; s < end && region.segments[s].usable == 0; s++)
         ;
     *first = s;
@@ -221,14 +233,45 @@ static bool idle_run(uint32_t piece, uint32_t from, uint32_t *first, uint32_t *n
     return *n > 0;
 }
 
-/* Give idle segments of a free piece back to the machine. */
-static void trim(uint32_t piece)
+/* Give at most `most` idle segments of a free piece back to the machine. How many it were. */
+static uint32_t give_back(uint32_t piece, uint32_t most)
 {
-    for (uint32_t s = 0, n = 0; !hurried() && idle_run(piece, s + n, &s, &n);) {
+    uint32_t sum = 0;
+
+    for (uint32_t s = 0, n = 0; idle_run(piece, s + n, most - sum, &s, &n); sum += n) {
         if (tg_region_unmap(segment_at(s), (size_t)n * TG_REGION_SEGMENT) != 0)
             break; /* they stay, wiped */
         set_usable(s, n, false);
     }
+    return sum;
+}
+
+static uint32_t give_back_any(uint32_t most)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t at = 0; at < region.n_units && sum < most; at += region.units[at].len)
+        if (region.units[at].state == FREE)
+            sum += give_back(at, most - sum);
+    return sum;
+}
+
+/* A piece has become free. */
+static void trim(uint32_t piece)
+{
+    if (region.pace == EASY)
+        (void)give_back(piece, spare());
+}
+
+/* What is kept costs no memory: before n more segments are mapped, as many go that there are never
+ * more than there would have been without it. */
+static void make_room(uint32_t n)
+{
+    uint32_t need = busy() + n > region.most_busy ? busy() + n : region.most_busy;
+    uint32_t allowed = need + KEEP_LEAST + need / KEEP_PART;
+
+    if (region.pace != EASY && region.usable + n > allowed)
+        (void)give_back_any(region.usable + n - allowed);
 }
 
 /* Map a run of segments at the level wanted, or, where we may settle, at the best there is. */
@@ -236,16 +279,12 @@ static bool map_run(uint32_t first, uint32_t n, bool huge)
 {
     int e;
 
+    make_room(n);
     while ((e = tg_region_map(segment_at(first), (size_t)n * TG_REGION_SEGMENT, region.want,
                               huge)) != 0) {
         region.why = e;
-        if (region.hurry > 0) { /* what was kept may be what is missing now */
-            region.hurry = 0;
-            for (uint32_t at = 0; at < region.n_units; at += region.units[at].len)
-                if (region.units[at].state == FREE)
-                    trim(at);
-            continue;
-        }
+        if (give_back_any(UINT32_MAX) > 0)
+            continue; /* what is idle may be what is missing */
         if (!region.settle || region.want == TG_LEVEL_NONE)
             return false;
         region.below = e;
@@ -257,8 +296,8 @@ static bool map_run(uint32_t first, uint32_t n, bool huge)
     return true;
 }
 
-/* Make every segment that the units touch usable. */
-static bool map_units(uint32_t at, uint32_t len, bool huge)
+/* Make every segment that the units touch usable. *fresh: some were not. */
+static bool map_units(uint32_t at, uint32_t len, bool huge, bool *fresh)
 {
     uint32_t last = (at + len - 1) / PER_SEGMENT;
 
@@ -269,6 +308,7 @@ static bool map_units(uint32_t at, uint32_t len, bool huge)
             n++;
         if (n > 0 && !map_run(s, n, huge))
             return false;
+        *fresh = *fresh || n > 0;
         s += n > 0 ? n : 1;
     }
     return true;
@@ -292,6 +332,8 @@ static void count_units(uint32_t at, uint32_t len, int sign)
             region.idle++;
         at += n;
     }
+    if (busy() > region.most_busy)
+        region.most_busy = busy();
 }
 
 /* ---- the calls ---- */
@@ -322,13 +364,14 @@ static enum tg_rc make_tables(size_t max, struct tg_err *err)
 enum tg_rc tg_region_open(const struct tg_region_opts *opts, struct tg_err *err)
 {
     size_t most = default_max();
+    bool fresh = false;
 
     if (region.base != NULL)
         return TG_FAIL(err, TG_E_EXISTS, "there is a region already");
     TG_TRY(make_tables(opts->max != 0 && opts->max < most ? opts->max : most, err));
     region.want = opts->level;
     region.settle = opts->settle;
-    if (!map_units(0, PER_SEGMENT, false))
+    if (!map_units(0, PER_SEGMENT, false, &fresh))
         return tg_region_why(TG_REGION_SEGMENT, err);
     atomic_store(&region.open, true);
     return TG_OK;
@@ -368,6 +411,7 @@ void *tg_region_take(size_t n, size_t align)
     uint32_t piece = 0, start = 0;
     uint64_t len = (uint64_t)n / TG_REGION_UNIT + (n % TG_REGION_UNIT != 0);
     bool large = n >= LARGE_FROM && align <= TG_REGION_SEGMENT; /* and not mimalloc's */
+    bool fresh = false;
     unsigned touch = 0;
     void *p = NULL;
 
@@ -379,10 +423,11 @@ void *tg_region_take(size_t n, size_t align)
     region.why = 0;
     if (find((uint32_t)len, align, &piece, &start)) {
         carve(piece, start, (uint32_t)len);
-        if (map_units(start, (uint32_t)len, large)) {
+        if (map_units(start, (uint32_t)len, large, &fresh)) {
             count_units(start, (uint32_t)len, 1);
             p = region.base + (size_t)start * TG_REGION_UNIT;
-            touch = large && hurried() ? region.hurry : 0;
+            if (large && fresh && region.pace == HURRIED)
+                touch = region.threads;
         } else {
             clear_piece(start);
             trim(set_free(start, (uint32_t)len));
@@ -460,13 +505,24 @@ void tg_region_cut(void *p, size_t n)
     pthread_mutex_unlock(&region.lock);
 }
 
+void tg_region_hurry(unsigned threads)
+{
+    if (!tg_region_is_open())
+        return;
+    pthread_mutex_lock(&region.lock);
+    if (region.want == TG_LEVEL_SECRET)
+        region.pace = threads > 0 ? HURRIED : region.pace == HURRIED ? KEEPING : region.pace;
+    region.threads = threads;
+    pthread_mutex_unlock(&region.lock);
+}
+
 /* Take an idle segment out of the free pieces, as a piece that is WIPING. */
 static bool set_aside(uint32_t *segment)
 {
-    uint32_t n = 0;
+    uint32_t most = spare(), n = 0;
 
     for (uint32_t at = 0; at < region.n_units; at += region.units[at].len) {
-        if (region.units[at].state != FREE || !idle_run(at, 0, segment, &n))
+        if (region.units[at].state != FREE || !idle_run(at, 0, most, segment, &n))
             continue;
         carve(at, *segment * PER_SEGMENT, PER_SEGMENT);
         region.units[*segment * PER_SEGMENT].state = WIPING;
@@ -476,15 +532,17 @@ static bool set_aside(uint32_t *segment)
     return false;
 }
 
-/* What was kept goes back piecemeal and without the lock, so that nobody waits long: the kernel
- * keeps all of a process's mappings to itself meanwhile, for milliseconds per segment. */
-static void calm(void)
+/* Piecemeal and without the lock, so that nobody waits long: the kernel keeps all of a process's
+ * mappings to itself meanwhile, for milliseconds per segment. */
+void tg_region_calm(void)
 {
     uint32_t s = 0;
     int e = 0;
 
+    if (!tg_region_is_open())
+        return;
     pthread_mutex_lock(&region.lock);
-    while (e == 0 && set_aside(&s)) {
+    while (e == 0 && region.pace == KEEPING && set_aside(&s)) {
         pthread_mutex_unlock(&region.lock);
         e = tg_region_unmap(segment_at(s), TG_REGION_SEGMENT);
         pthread_mutex_lock(&region.lock);
@@ -493,18 +551,9 @@ static void calm(void)
         clear_piece(s * PER_SEGMENT);
         (void)set_free(s * PER_SEGMENT, PER_SEGMENT);
     }
+    if (region.pace == KEEPING)
+        region.pace = EASY;
     pthread_mutex_unlock(&region.lock);
-}
-
-void tg_region_hurry(unsigned threads)
-{
-    if (!tg_region_is_open())
-        return;
-    pthread_mutex_lock(&region.lock);
-    region.hurry = threads;
-    pthread_mutex_unlock(&region.lock);
-    if (threads == 0)
-        calm();
 }
 
 bool tg_region_has(const void *p)

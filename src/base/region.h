@@ -71,10 +71,13 @@ enum tg_rc tg_region_why(size_t need, struct tg_err *err);
  *
  * A page of memfd_secret costs a round trip to every processor when it is made and again when it
  * is given back, and meanwhile its thread waits. So until it is over, at level secret only, what is
- * idle is kept for the next piece, unless memory gets short, and large pieces come with all their
- * pages, made by that many threads side by side. The end gives back what is idle, which takes its
- * time too; other threads may take and give meanwhile. */
+ * idle is kept for the next piece (as far as it does not raise the most that is ever usable, and no
+ * piece is refused for it), and large pieces come with all their pages, made by that many threads
+ * side by side: tg_region_take then starts threads. */
 void tg_region_hurry(unsigned threads);
+/* Give back what was kept, which takes its time; other threads may take and give meanwhile. To be
+ * called after tg_region_hurry(0). Another hurry ends it early. */
+void tg_region_calm(void);
 
 struct tg_region_facts {
     enum tg_level level;

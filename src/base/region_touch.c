@@ -1,33 +1,46 @@
+#include <stdatomic.h>
+#include <stdint.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "base/region_internal.h"
 #include "base/thread.h"
 
 #define STEP ((size_t)256 << 10)
+/* A thread costs a stack, whose pages are made too: one is worth its while for so much. */
+#define EACH ((size_t)8 << 20)
+#define STACK ((size_t)128 << 10)
+#define HELPERS_MAX 63U
 
 struct touch {
     uint8_t *p;
     size_t n, page;
+    _Atomic size_t next;
 };
 
 /* Written to without a change: reading alone would map a page read-only. */
-static enum tg_rc touch(void *ctx, uint64_t i, unsigned worker, struct tg_err *err)
+static void touch(void *arg)
 {
-    const struct touch *t = ctx;
-    size_t end = ((size_t)i + 1) * STEP < t->n ? ((size_t)i + 1) * STEP : t->n;
+    struct touch *t = arg;
+    size_t at;
 
-    (void)worker;
-    (void)err;
-    for (size_t at = (size_t)i * STEP; at < end; at += t->page)
-        (void)__atomic_fetch_or(t->p + at, 0, __ATOMIC_RELAXED);
-    return TG_OK;
+    while ((at = atomic_fetch_add(&t->next, STEP)) < t->n)
+        for (size_t end = at + STEP < t->n ? at + STEP : t->n; at < end; at += t->page)
+            (void)__atomic_fetch_or(t->p + at, 0, __ATOMIC_RELAXED);
 }
 
-/* Where no thread can be had, the pages come later, one by one. */
+/* Where no thread can be had, the caller does it alone. */
 void tg_region_touch(uint8_t *p, size_t n, unsigned threads)
 {
     struct touch t = {.p = p, .n = n, .page = (size_t)sysconf(_SC_PAGESIZE)};
-    struct tg_err why = TG_ERR_INIT;
+    struct tg_thread *helpers[HELPERS_MAX];
+    unsigned want = threads > HELPERS_MAX ? HELPERS_MAX : threads - 1, got = 0;
 
-    (void)!tg_thread_run(threads, (n + STEP - 1) / STEP, touch, &t, &why);
+    if (want > n / EACH)
+        want = (unsigned)(n / EACH);
+    while (got < want && tg_thread_start(touch, &t, STACK, &helpers[got], NULL) == TG_OK)
+        got++;
+    touch(&t);
+    while (got > 0)
+        tg_thread_join(helpers[--got]);
 }

@@ -10,7 +10,6 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/region.h"
 #include "base/secret.h"
@@ -443,6 +442,7 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
     tg_region_hurry(v->threads); /* as a worker does */
     rc = tg_model_load(&opts, out, err);
     tg_region_hurry(0);
+    tg_region_calm();
     return rc;
 }
 

@@ -53,6 +53,7 @@ struct worker {
 
 static void worker_done(struct worker *w)
 {
+    tg_region_hurry(1); /* what is still kept goes with the process */
     tg_thread_join(w->calm);
     tg_loop_item_free(w->control_item);
     tg_loop_item_free(w->term_item);
@@ -389,7 +390,7 @@ static void close_inputs(const struct tg_worker_opts *o, bool package_too)
 static void calm_down(void *arg)
 {
     (void)arg;
-    tg_region_hurry(0);
+    tg_region_calm();
 }
 
 static enum tg_rc load(struct worker *w, struct tg_err *err)
@@ -419,7 +420,9 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
 
     tg_region_hurry(opts.threads);
     TG_TRY(tg_model_load(&opts, &w->model, err));
-    TG_TRY(tg_thread_start(calm_down, NULL, TG_THREAD_STACK, &w->calm, err));
+    tg_region_hurry(0); /* from here on no thread is started */
+    if (tg_thread_start(calm_down, NULL, TG_THREAD_STACK, &w->calm, NULL) != TG_OK)
+        tg_region_calm();
     w->service.model = w->model;
     close_inputs(o, w->model->package == NULL);
     tg_bake_pipe_done(&w->pipe);

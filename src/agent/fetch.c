@@ -96,7 +96,7 @@ TG_RC tg_fetch_open(const struct tg_state *s, const struct tg_held *pkg, struct 
     if (!f)
         return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     f->fd = -1;
-    f->slice = TG_FETCH_SLICE;
+    f->slice = TG_FETCH_FIRST;
     f->pkg = *pkg;
     char hex[TG_HASH_HEX];
     tg_hex_encode(tg_bytes_make(pkg->blob, 32), hex);
@@ -215,11 +215,17 @@ static TG_RC hash_rest(struct tg_fetch *f, struct tg_err *err)
 
 /* ---- requests ---- */
 
+static TG_RC save_if_due(struct tg_fetch *f, struct tg_err *err)
+{
+    bool due = f->unsaved >= SAVE_BYTES || tg_clock_mono_ns() - f->saved_ns >= SAVE_NS;
+    return due && f->unsaved ? tg_fetch_save(f, err) : TG_OK;
+}
+
 struct sink {
     struct tg_fetch *f;
     const struct tg_http_answer *answer;
-    uint64_t at;
-    bool placed;
+    uint64_t at, until_ns;
+    bool placed, late;
 };
 
 static enum tg_rc sink_piece(void *arg, struct tg_bytes piece, struct tg_err *err)
@@ -228,9 +234,11 @@ static enum tg_rc sink_piece(void *arg, struct tg_bytes piece, struct tg_err *er
     if (!s->placed && !s->answer->has_range)
         s->at = 0; /* a 200: the whole file from its beginning */
     s->placed = true;
-    enum tg_rc rc = tg_fetch_take(s->f, s->at, piece, err);
+    TG_TRY(tg_fetch_take(s->f, s->at, piece, err));
     s->at += piece.n;
-    return rc;
+    TG_TRY(save_if_due(s->f, err));
+    s->late = s->answer->has_range && tg_clock_mono_ns() >= s->until_ns;
+    return s->late ? TG_E_AGAIN : TG_OK;
 }
 
 static TG_RC check_room(const struct tg_fetch *f, struct tg_err *err)
@@ -248,12 +256,14 @@ static TG_RC check_room(const struct tg_fetch *f, struct tg_err *err)
                    need, f->path, avail);
 }
 
-static TG_RC ask(struct tg_fetch *f, struct tg_device *d, const struct tg_span *range,
+/* For at most `ns`: then what has come has come, and TG_OK. */
+static TG_RC ask(struct tg_fetch *f, struct tg_device *d, const struct tg_span *range, uint64_t ns,
                  struct tg_err *err)
 {
     TG_TRY(check_room(f, err));
     struct tg_http_answer answer = TG_HTTP_ANSWER_INIT;
-    struct sink sink = {.f = f, .answer = &answer, .at = range->off};
+    struct sink sink = {
+        .f = f, .answer = &answer, .at = range->off, .until_ns = tg_clock_mono_ns() + ns};
     struct tg_http_call call = {.method = TG_HTTP_GET,
                                 .target = f->target,
                                 .range_off = range->off,
@@ -266,14 +276,14 @@ static TG_RC ask(struct tg_fetch *f, struct tg_device *d, const struct tg_span *
     enum tg_rc rc = tg_http_client_do(d->http, &call, &answer, err);
     if (rc == TG_OK)
         rc = tg_http_answer_check(&answer, err);
+    else if (rc == TG_E_AGAIN && sink.late)
+        rc = TG_OK; /* the rest in another call */
     tg_http_answer_done(&answer);
     tg_fetch_show(f);
-    bool due =
-        rc != TG_OK || f->unsaved >= SAVE_BYTES || tg_clock_mono_ns() - f->saved_ns >= SAVE_NS;
-    if (due && f->unsaved) {
-        enum tg_rc saved = tg_fetch_save(f, rc == TG_OK ? err : NULL);
-        rc = rc == TG_OK ? saved : rc;
-    }
+    if (rc == TG_OK)
+        return save_if_due(f, err);
+    if (f->unsaved && tg_fetch_save(f, NULL) != TG_OK)
+        f->unsaved = 0; /* it will be fetched again */
     return rc;
 }
 
@@ -286,7 +296,7 @@ static TG_RC ask_hole(struct tg_fetch *f, struct tg_device *d, uint64_t off, uin
         return TG_OK;
     if (hole.end - hole.off > f->slice)
         hole.end = hole.off + f->slice;
-    return ask(f, d, &hole, err);
+    return ask(f, d, &hole, TG_FETCH_CALL_MAX_NS, err);
 }
 
 TG_RC tg_fetch_tail(struct tg_fetch *f, struct tg_device *d, struct tg_err *err)
@@ -310,17 +320,17 @@ uint64_t tg_fetch_next(uint64_t n, uint64_t ns)
 {
     double most = (double)n * 4, fits = (double)n * (double)TG_FETCH_CALL_NS / ((double)ns + 1);
     double next = fits < most ? fits : most;
-    if (next <= (double)TG_FETCH_SLICE)
-        return TG_FETCH_SLICE;
-    return next < (double)TG_FETCH_SLICE_MAX ? (uint64_t)next : TG_FETCH_SLICE_MAX;
+    if (next <= (double)TG_FETCH_LEAST)
+        return TG_FETCH_LEAST;
+    return next < (double)TG_FETCH_MOST ? (uint64_t)next : TG_FETCH_MOST;
 }
 
 TG_RC tg_fetch_slice(struct tg_fetch *f, struct tg_device *d, struct tg_err *err)
 {
     uint64_t had = tg_fetch_have(f), began = tg_clock_mono_ns();
-    TG_TRY(ask_hole(f, d, 0, f->pkg.size, err));
+    enum tg_rc rc = ask_hole(f, d, 0, f->pkg.size, err);
     f->slice = tg_fetch_next(tg_fetch_have(f) - had, tg_clock_mono_ns() - began);
-    return hash_rest(f, err);
+    return rc == TG_OK ? hash_rest(f, err) : rc;
 }
 
 TG_RC tg_fetch_again(struct tg_fetch *f, struct tg_device *d, const struct tg_span *range,
@@ -329,7 +339,7 @@ TG_RC tg_fetch_again(struct tg_fetch *f, struct tg_device *d, const struct tg_sp
     if (range->off >= range->end || range->end > f->pkg.size)
         return TG_FAIL(err, TG_E_FORMAT, "download: no such bytes");
     f->stale = true;
-    TG_TRY(ask(f, d, range, err));
+    TG_TRY(ask(f, d, range, UINT64_MAX / 2, err)); /* half of it would be of no use */
     if (f->arrival)
         tg_arrival_again(f->arrival);
     return TG_OK;

@@ -19,11 +19,14 @@
 #include "net/http_client.h"
 #include "tgsp/src.h"
 
-/* Bytes asked for in one call, at first and at most. Between calls the agent checks in, reports,
- * and may give up; but each call begins with a round trip in which nothing comes. */
-#define TG_FETCH_SLICE (UINT64_C(8) << 20)
-#define TG_FETCH_SLICE_MAX (UINT64_C(256) << 20)
+/* Bytes asked for in one call: at first, at least and at most; and how long it should take. Between
+ * calls the agent checks in, reports, and may give up; but each call begins with a round trip in
+ * which nothing comes. One that takes much longer than it should is ended. */
+#define TG_FETCH_FIRST (UINT64_C(1) << 20)
+#define TG_FETCH_LEAST (UINT64_C(256) << 10)
+#define TG_FETCH_MOST (UINT64_C(256) << 20)
 #define TG_FETCH_CALL_NS UINT64_C(2000000000)
+#define TG_FETCH_CALL_MAX_NS UINT64_C(15000000000)
 /* Left free on the disk beside the package. */
 #define TG_FETCH_SPARE (UINT64_C(4) << 20)
 

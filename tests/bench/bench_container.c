@@ -193,7 +193,8 @@ static double copy(const char *path, size_t bytes, unsigned threads)
     struct tg_err err = TG_ERR_INIT;
     struct copy c = {open(path, O_RDONLY | O_CLOEXEC), tg_calloc(threads, sizeof *c.slice)};
     uint64_t slices = bytes / TG_TGSP_SLICE + 1, began = tg_clock_mono_ns();
-    must(c.slice && tg_thread_run(threads, slices, copy_slice, &c, &err) == TG_OK, &err);
+    must(c.fd >= 0 && c.slice && tg_thread_run(threads, slices, copy_slice, &c, &err) == TG_OK,
+         &err);
     double took = (double)(tg_clock_mono_ns() - began) / 1e9;
     for (unsigned i = 0; i < threads; i++)
         tg_free(c.slice[i]);

@@ -29,9 +29,9 @@ def proxied(tmp_path, author, request):
     world.stop()
 
 
-def large(world, **options):
+def large(world, size=SIZE, **options):
     """A package of the demo's model and a file that only takes room."""
-    return world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(SIZE)}, **options))
+    return world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(size)}, **options))
 
 
 def early(a):
@@ -254,3 +254,18 @@ def test_cancelled_in_the_middle(proxied):
     world.api.delete(f"/api/v1/deployments/{d}", expect=200)
     tg.wait_for("the end of worker and part", lambda: a.poke() or (not tg_agent.worker_pids(a.process.pid) and
                                                                   not part(a, h).exists()), every=0.5)
+
+
+def test_a_link_that_becomes_slow_does_not_keep_the_agent_from_the_platform(proxied):
+    """Much was asked for while it was fast; at the new speed that would take five minutes."""
+    world, proxy, a = proxied
+    h = large(world, 48 << 20)
+    proxy.rate = 16 << 20
+    a.start()
+    before = proxy.bytes
+    d = world.deploy(h)
+    tg.wait_for("half of it", lambda: proxy.bytes - before > 24 << 20)
+    proxy.rate = 100_000
+    world.api.delete(f"/api/v1/deployments/{d}", expect=200)
+    tg.wait_for("the end of the part", lambda: a.poke() or not part(a, h).exists(), deadline=60, every=0.5)
+    assert proxy.bytes - before < 36 << 20

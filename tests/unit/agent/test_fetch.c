@@ -293,27 +293,26 @@ static void test_disk_full_says_so_and_resumes(void **state)
 static void test_calls_grow_with_the_speed(void **state)
 {
     (void)state;
-    const uint64_t mib = UINT64_C(1) << 20, s = UINT64_C(1000000000);
 
     static const struct {
-        uint64_t mib, ms, next;
+        uint64_t kib, ms, next; /* KiB */
     } rows[] = {
-        {8,   8000, 8  }, /* slow: as at first */
-        {8,   2000, 8  },
-        {8,   1000, 16 },
-        {8,   100,  32 }, /* not all at once */
-        {32,  1000, 64 },
-        {256, 1000, 256}, /* the bound */
-        {256, 8000, 64 }, /* and back */
-        {0,   5,    8  },
-        {1,   0,    8  },
+        {1024,   2000,  1024  },
+        {1024,   1000,  2048  },
+        {1024,   10,    4096  }, /* not all at once */
+        {1024,   8000,  256   },
+        {256,    60000, 256   }, /* the bounds */
+        {262144, 1000,  262144},
+        {262144, 8000,  65536 }, /* and back */
+        {0,      5,     256   },
+        {1,      0,     256   },
     };
 
     for (size_t i = 0; i < TG_ARRAY_LEN(rows); i++)
-        assert_int_equal((tg_fetch_next(rows[i].mib * mib, rows[i].ms * s / 1000) + mib / 2) / mib,
+        assert_int_equal((tg_fetch_next(rows[i].kib * 1024, rows[i].ms * 1000000) + 512) / 1024,
                          rows[i].next);
-    assert_int_equal(tg_fetch_next(UINT64_MAX, 0), TG_FETCH_SLICE_MAX);
-    assert_int_equal(tg_fetch_next(1, UINT64_MAX), TG_FETCH_SLICE);
+    assert_int_equal(tg_fetch_next(UINT64_MAX, 0), TG_FETCH_MOST);
+    assert_int_equal(tg_fetch_next(1, UINT64_MAX), TG_FETCH_LEAST);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)

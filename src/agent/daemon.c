@@ -169,7 +169,7 @@ static uint64_t earliest(const struct tg_daemon *d)
     if ((d->install.state == TG_IN_FETCH_WAIT || d->install.state == TG_IN_TRIAL_WAIT) &&
         d->install.wake_ms < at)
         at = d->install.wake_ms;
-    if (d->serve.state == TG_SV_WAIT && d->serve.wake_ms < at)
+    if ((d->serve.state == TG_SV_WAIT || d->serve.state == TG_SV_GRANT) && d->serve.wake_ms < at)
         at = d->serve.wake_ms;
     at = sooner(at, d->serve.stable_ms);
     for (size_t i = 0; i < TG_SLOTS; i++) {
@@ -205,6 +205,8 @@ static void run_timers(struct tg_daemon *d, uint64_t now)
         tg_install_event(d, TG_INE_TIMER);
     if (d->serve.state == TG_SV_WAIT && now >= d->serve.wake_ms)
         tg_serve_event(d, TG_SVE_TIMER);
+    if (d->serve.state == TG_SV_GRANT && now >= d->serve.wake_ms)
+        tg_serve_look(d);
     check_stable(d, now);
     tg_link_next(d, now);
 }
@@ -219,6 +221,9 @@ void tg_daemon_turn(struct tg_daemon *d)
         if (d->install.state == TG_IN_FETCH_WAIT) {
             d->result = d->install.why.code;
             d->result_why = d->install.why;
+        } else if (d->serve.state == TG_SV_GRANT && d->result == TG_OK) {
+            d->result = d->serve.why.code;
+            d->result_why = d->serve.why;
         }
         stop(d);
     }

@@ -59,6 +59,7 @@ struct tg_serve {
     uint64_t stable_ms; /* then its failures are forgotten; 0: not counting */
     uint64_t restarts;
     bool grant;                /* its grant should be fetched anew */
+    unsigned looks;            /* for another grant, in a row, since the one it has was lapsed */
     uint8_t grant_refused[32]; /* SHA-256 of the last that was fetched and would not do */
     uint8_t grant_asked[32];   /* and of the one asked for */
     struct tg_why why;
@@ -165,6 +166,11 @@ void tg_stream_again(struct tg_slot *slot);
 /* daemon_serve.c */
 void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev);
 void tg_serve_trust_changed(struct tg_daemon *d);
+/* Its worker could not open the package, and the kept grant is outside its time (err: since when):
+ * wait for another. */
+void tg_serve_lapsed(struct tg_daemon *d, const struct tg_err *err);
+/* While it waits: start the package if that may do now, or look again later. */
+void tg_serve_look(struct tg_daemon *d);
 
 /* daemon_link.c */
 void tg_link_ended(struct tg_daemon *d);                 /* a job has ended */

@@ -290,6 +290,8 @@ static void grant_ended(struct tg_daemon *d, const struct tg_job *job)
         tg_log_err("agent.grant", &job->err);
     if (job->refused && job->rc != TG_E_EXPIRED) /* a clock may be set right */
         memcpy(d->serve.grant_refused, d->serve.grant_asked, 32);
+    if (job->news)
+        tg_serve_look(d);
 }
 
 void tg_link_ended(struct tg_daemon *d)

@@ -5,11 +5,14 @@
 
 #include "agent/daemon_internal.h"
 #include "agent/policy.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #define BACKOFF_MS 500
 #define BACKOFF_CAP_MS 60000
 #define STABLE_MS 60000
+#define LOOK_MS 1000
+#define LOOK_CAP_MS (5 * 60 * 1000)
 
 /* What the record says must not be lost: if it cannot be written the worker must not serve. */
 static void start_serving(struct tg_daemon *d)
@@ -28,6 +31,7 @@ static void start_serving(struct tg_daemon *d)
     }
     d->serve.stable_ms = tg_daemon_now_ms() + STABLE_MS;
     d->serve.why = (struct tg_why){0};
+    d->serve.looks = 0;
     bool unfinished = d->journal.set && tg_mem_eq(d->journal.pkg.h, d->serving.current.h, 32) &&
                       (d->journal.step == TG_STEP_HEALTHY || d->journal.step == TG_STEP_TRYING ||
                        d->journal.step == TG_STEP_FETCHED);
@@ -78,8 +82,22 @@ static void spawn(struct tg_daemon *d)
     tg_serve_event(d, TG_SVE_BROKE);
 }
 
+/* Not counted as a restart, and told once: it can take days. */
+static void arm_look(struct tg_daemon *d)
+{
+    uint64_t pause = tg_backoff_ms(++d->serve.looks, LOOK_MS, LOOK_CAP_MS, tg_daemon_random());
+    d->serve.wake_ms = tg_daemon_now_ms() + pause;
+    d->serve.grant = true;
+    if (d->serve.looks == 1)
+        tg_log(TG_LOG_WARN, "agent.serving", "waiting=grant reason=\"%s\"", d->serve.why.text);
+}
+
 static void arm(struct tg_daemon *d)
 {
+    if (d->serve.state == TG_SV_GRANT) {
+        arm_look(d);
+        return;
+    }
     uint64_t pause =
         tg_backoff_ms(d->serve.failures, BACKOFF_MS, BACKOFF_CAP_MS, tg_daemon_random());
     d->serve.wake_ms = tg_daemon_now_ms() + pause;
@@ -119,15 +137,45 @@ void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev)
     struct tg_machine_facts facts = {.failures = d->serve.failures,
                                      .can_fall_back =
                                          d->serving.previous.set && tg_state_has(path)};
-    if (ev == TG_SVE_TAKEN)
-        d->serve.last = (struct tg_why){0}; /* of another package's worker */
+    if (ev == TG_SVE_TAKEN) { /* of another package's worker */
+        d->serve.last = d->serve.why = (struct tg_why){0};
+        d->serve.looks = 0;
+    }
     d->dirty = true;
     act(d, tg_serving_step(&d->serve.state, ev, &facts));
+}
+
+void tg_serve_lapsed(struct tg_daemon *d, const struct tg_err *err)
+{
+    char text[TG_ERR_MAX + 2 * TG_REASON_TEXT];
+    bool later =
+        tg_policy_grant_kept(&d->state, &d->serving.current, true, tg_clock_now(), NULL) == TG_OK;
+    (void)snprintf(
+        text, sizeof text,
+        "waits for a new grant (%s%s%s): the platform's vault makes it, or the package's "
+        "author with tensorguard grant and tensorguard package grant; if the old one "
+        "should be valid set this device's clock",
+        err->msg, later ? "; the later one does not do: " : "", later ? d->serve.why.text : "");
+    tg_daemon_why(&d->serve.why, later ? d->serve.why.code : TG_E_EXPIRED, text);
+    tg_serve_event(d, TG_SVE_LAPSED);
+}
+
+void tg_serve_look(struct tg_daemon *d)
+{
+    const struct tg_held *pkg = &d->serving.current;
+    struct tg_err err = TG_ERR_INIT;
+    int64_t now = tg_clock_now();
+    if (d->serve.state != TG_SV_GRANT)
+        return;
+    bool may = !tg_policy_grant_lapsed(&d->state, &d->set, pkg, now, &err) ||
+               tg_policy_grant_kept(&d->state, pkg, true, now, &err) == TG_OK;
+    tg_serve_event(d, may ? TG_SVE_GRANTED : TG_SVE_TIMER);
 }
 
 void tg_serve_trust_changed(struct tg_daemon *d)
 {
     struct tg_err err = TG_ERR_INIT;
+    tg_serve_look(d);
     if (d->serve.state != TG_SV_SERVING)
         return; /* a worker that starts reads the store itself */
     enum tg_rc rc = tg_policy_still_trusted(&d->state, &d->serving.current, &err);

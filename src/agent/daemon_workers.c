@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "agent/daemon_internal.h"
+#include "agent/policy.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #define LATE_MS 1000   /* an agent that is so late was itself stopped, or starved */
@@ -67,6 +69,16 @@ static bool other_grant(const struct tg_slot *slot)
            tg_worker_failure_of_grant(slot->w.code) && tg_state_has(path);
 }
 
+/* Is a grant that has lapsed all that was wrong with what serves? A worker that had the file key
+ * failed for another reason. */
+static bool only_lapsed(const struct tg_slot *slot, struct tg_err *err)
+{
+    const struct tg_daemon *d = slot->daemon;
+    return slot->role == TG_ROLE_SERVING && slot->w.phase == TG_WK_FAILED && !slot->w.opened &&
+           tg_worker_failure_of_grant(slot->w.code) &&
+           tg_policy_grant_lapsed(&d->state, &d->set, &slot->w.pkg, tg_clock_now(), err);
+}
+
 static bool respawned(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg)
 {
     struct tg_err err = TG_ERR_INIT;
@@ -88,7 +100,9 @@ void tg_daemon_slot_failed(struct tg_slot *slot)
         tg_daemon_why(role == TG_ROLE_TRIAL ? &d->install.why : &d->serve.why, slot->w.code,
                       slot->w.reason);
     }
+    struct tg_err err = TG_ERR_INIT;
     bool other = other_grant(slot);
+    bool lapsed = only_lapsed(slot, &err);
     const struct tg_held pkg = slot->w.pkg;
     tg_worker_kill(&slot->w);
     slot_free(slot);
@@ -98,7 +112,9 @@ void tg_daemon_slot_failed(struct tg_slot *slot)
         return;
     if (role == TG_ROLE_TRIAL)
         tg_install_event(d, final ? TG_INE_REFUSED : TG_INE_TRIAL_BROKE);
-    if (role == TG_ROLE_SERVING)
+    if (role == TG_ROLE_SERVING && lapsed)
+        tg_serve_lapsed(d, &err);
+    else if (role == TG_ROLE_SERVING)
         tg_serve_event(d, final ? TG_SVE_REFUSED : TG_SVE_BROKE);
 }
 

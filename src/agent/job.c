@@ -117,22 +117,29 @@ static bool blames_the_input(enum tg_rc rc)
     return rc != TG_OK && rc != TG_E_NOMEM && rc != TG_E_IO && rc != TG_E_INTERNAL;
 }
 
+static bool holds(const char *path, struct tg_bytes text)
+{
+    struct tg_buf have = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
+    bool same = tg_file_read(path, &have, NULL) == TG_OK && tg_bytes_eq(tg_buf_view(&have), text);
+    tg_buf_done(&have);
+    return same;
+}
+
 /* Whether a grant's block opens the package only a worker can tell: a later grant waits beside the
  * one in the cache until one has. */
-static TG_RC keep_grant(const struct tg_job *job, struct tg_bytes text, struct tg_err *err)
+static TG_RC keep_grant(struct tg_job *job, struct tg_bytes text, struct tg_err *err)
 {
     char path[TG_STATE_PATH_MAX];
-    struct tg_buf have = TG_BUF_INIT(TG_WIRE_GRANT_MAX);
     tg_state_grant(job->state, job->pkg.h, path);
-    bool first = !tg_state_has(path);
-    bool same =
-        !first && tg_file_read(path, &have, NULL) == TG_OK && tg_bytes_eq(tg_buf_view(&have), text);
-    tg_buf_done(&have);
-    if (same)
+    if (holds(path, text))
         return TG_OK;
-    if (!first)
+    if (tg_state_has(path))
         tg_state_grant_new(job->state, job->pkg.h, path);
-    return tg_file_write(path, text, 0600, true, err);
+    if (holds(path, text))
+        return TG_OK;
+    TG_TRY(tg_file_write(path, text, 0600, true, err));
+    job->news = true;
+    return TG_OK;
 }
 
 static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)

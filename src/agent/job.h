@@ -56,6 +56,7 @@ struct tg_job {
     bool local;    /* FETCH: broke here (disk, files), not on the way */
     bool done;     /* FETCH: package and grant are in place */
     uint64_t have; /* FETCH: bytes so far */
+    bool news;     /* GRANT: another grant than were here */
     bool granted;  /* FETCH: the grant came before the payload */
     bool waiting;  /* FETCH: all there, but not as named: the worker that follows may say where */
     int arrival;   /* FETCH: the page, once signatures, policy and grant are checked; closed by who

@@ -40,28 +40,33 @@ static const struct row install_rows[] = {
 };
 
 static const struct row serving_rows[] = {
-    {TG_SV_NONE,     TG_SVE_START,   ALWAYS,        TG_SV_STARTING, TG_ACT_SPAWN            },
-    {TG_SV_NONE,     TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET            },
-    {TG_SV_STARTING, TG_SVE_HEALTHY, ALWAYS,        TG_SV_SERVING,  TG_ACT_SERVE            },
-    {TG_SV_STARTING, TG_SVE_BROKE,   TRIES_LEFT,    TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM},
+    {TG_SV_NONE,     TG_SVE_START,   ALWAYS,        TG_SV_STARTING, TG_ACT_SPAWN               },
+    {TG_SV_NONE,     TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET               },
+    {TG_SV_STARTING, TG_SVE_HEALTHY, ALWAYS,        TG_SV_SERVING,  TG_ACT_SERVE               },
+    {TG_SV_STARTING, TG_SVE_BROKE,   TRIES_LEFT,    TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM   },
     {TG_SV_STARTING, TG_SVE_BROKE,   CAN_FALL_BACK, TG_SV_STARTING,
-     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                           },
-    {TG_SV_STARTING, TG_SVE_BROKE,   ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM},
+     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                              },
+    {TG_SV_STARTING, TG_SVE_BROKE,   ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM   },
     {TG_SV_STARTING, TG_SVE_REFUSED, CAN_FALL_BACK, TG_SV_STARTING,
-     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                           },
-    {TG_SV_STARTING, TG_SVE_REFUSED, ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM},
-    {TG_SV_STARTING, TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET            },
-    {TG_SV_SERVING,  TG_SVE_BROKE,   TRIES_LEFT,    TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM},
+     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                              },
+    {TG_SV_STARTING, TG_SVE_REFUSED, ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM   },
+    {TG_SV_STARTING, TG_SVE_LAPSED,  ALWAYS,        TG_SV_GRANT,    TG_ACT_KILL | TG_ACT_ARM   },
+    {TG_SV_STARTING, TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET               },
+    {TG_SV_SERVING,  TG_SVE_BROKE,   TRIES_LEFT,    TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM   },
     {TG_SV_SERVING,  TG_SVE_BROKE,   CAN_FALL_BACK, TG_SV_STARTING,
-     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                           },
-    {TG_SV_SERVING,  TG_SVE_BROKE,   ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM},
+     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                              },
+    {TG_SV_SERVING,  TG_SVE_BROKE,   ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM   },
     {TG_SV_SERVING,  TG_SVE_REFUSED, CAN_FALL_BACK, TG_SV_STARTING,
-     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                           },
-    {TG_SV_SERVING,  TG_SVE_REFUSED, ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM},
-    {TG_SV_SERVING,  TG_SVE_STABLE,  ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET            },
-    {TG_SV_SERVING,  TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET            },
-    {TG_SV_WAIT,     TG_SVE_TIMER,   ALWAYS,        TG_SV_STARTING, TG_ACT_SPAWN            },
-    {TG_SV_WAIT,     TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET            },
+     TG_ACT_KILL | TG_ACT_FALL_BACK | TG_ACT_RESET | TG_ACT_SPAWN                              },
+    {TG_SV_SERVING,  TG_SVE_REFUSED, ALWAYS,        TG_SV_WAIT,     TG_ACT_KILL | TG_ACT_ARM   },
+    {TG_SV_SERVING,  TG_SVE_STABLE,  ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET               },
+    {TG_SV_SERVING,  TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET               },
+    {TG_SV_WAIT,     TG_SVE_TIMER,   ALWAYS,        TG_SV_STARTING, TG_ACT_SPAWN               },
+    {TG_SV_WAIT,     TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET               },
+ /* no worker is started in vain meanwhile */
+    {TG_SV_GRANT,    TG_SVE_TIMER,   ALWAYS,        TG_SV_GRANT,    TG_ACT_ARM                 },
+    {TG_SV_GRANT,    TG_SVE_GRANTED, ALWAYS,        TG_SV_STARTING, TG_ACT_RESET | TG_ACT_SPAWN},
+    {TG_SV_GRANT,    TG_SVE_TAKEN,   ALWAYS,        TG_SV_SERVING,  TG_ACT_RESET               },
 };
 
 static bool guard_holds(enum guard g, const struct tg_machine_facts *f)
@@ -119,7 +124,8 @@ const char *tg_install_state_name(enum tg_install_state s)
 
 const char *tg_serving_state_name(enum tg_serving_state s)
 {
-    static const char *const names[TG_SV_STATES] = {"nothing", "starting", "serving", "waiting"};
+    static const char *const names[TG_SV_STATES] = {"nothing", "starting", "serving", "waiting",
+                                                    "grant-waiting"};
     return s < TG_SV_STATES ? names[s] : "?";
 }
 

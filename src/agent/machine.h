@@ -2,7 +2,8 @@
  *
  * The install machine takes one deployment from "offered" to "serving" or "given up". The serving
  * machine keeps the package that serves alive: it restarts its worker with growing pauses and at
- * last goes back to the package that served before. Neither machine does anything: the caller
+ * last goes back to the package that served before; not because a grant has lapsed, which says
+ * nothing about the package: then it waits for another. Neither machine does anything: the caller
  * carries out the actions in the order of their bits (daemon.h), and hands in time and chance. */
 #ifndef TG_AGENT_MACHINE_H
 #define TG_AGENT_MACHINE_H
@@ -41,7 +42,8 @@ enum tg_serving_state {
     TG_SV_NONE,     /* nothing to serve */
     TG_SV_STARTING, /* its worker loads */
     TG_SV_SERVING,
-    TG_SV_WAIT, /* its worker broke: pause */
+    TG_SV_WAIT,  /* its worker broke: pause */
+    TG_SV_GRANT, /* nothing is wrong with it but its grant, which has lapsed: until another comes */
     TG_SV_STATES
 };
 
@@ -50,6 +52,8 @@ enum tg_serving_event {
     TG_SVE_HEALTHY,
     TG_SVE_BROKE,   /* worker crashed, hung while loading, or failed for a reason that may pass */
     TG_SVE_REFUSED, /* the worker, or a changed trust store, says it must not run */
+    TG_SVE_LAPSED,  /* its grant is outside its time, and that is all */
+    TG_SVE_GRANTED, /* a grant may do now, or it is not only the grant any more: see */
     TG_SVE_TIMER,
     TG_SVE_STABLE, /* it served without a fault for a while */
     TG_SVE_TAKEN,  /* an update's healthy worker took its place (and saw to the old one) */

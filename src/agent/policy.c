@@ -10,6 +10,7 @@
 #include "crypto/keyfile.h"
 #include "tgsp/grant.h"
 #include "tgsp/package.h"
+#include "wire/package.h"
 
 static TG_RC read_file(const char *path, size_t max, struct tg_buf *buf, struct tg_err *err)
 {
@@ -196,13 +197,40 @@ TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struc
     TG_TRY(tg_state_path(s, path, err, "kem.pub"));
     TG_TRY(tg_kem_pk_load_file(path, &own, err));
     TG_TRY(tg_grant_decode(text, "grant", &g, err));
-    TG_TRY(tg_grant_verify(g, trust, now, err));
     const struct tg_grant_fields *f = tg_grant_fields_get(g);
     if (!tg_mem_eq(f->header_sha256, pkg->h, sizeof pkg->h))
         return TG_FAIL(err, TG_E_DENIED, "grant: it is for another package");
     if (!tg_mem_eq(f->recipient.id, tg_kem_pk_id(own), TG_KEM_ID_LEN))
         return TG_FAIL(err, TG_E_NOTFORKEY, "grant: it is for another device's key");
-    return TG_OK;
+    return tg_grant_verify(g, trust, now, err); /* its times last */
+}
+
+TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, bool later,
+                           int64_t now, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    struct tg_buf text;
+    if (later)
+        tg_state_grant_new(s, pkg->h, path);
+    else
+        tg_state_grant(s, pkg->h, path);
+    enum tg_rc rc = read_file(path, TG_WIRE_GRANT_MAX, &text, err);
+    if (rc == TG_OK)
+        rc = tg_policy_grant(s, pkg, tg_buf_view(&text), now, err);
+    tg_buf_done(&text);
+    return rc;
+}
+
+bool tg_policy_grant_lapsed(const struct tg_state *s, const struct tg_settings *set,
+                            const struct tg_held *pkg, int64_t now, struct tg_err *err)
+{
+    char path[TG_STATE_PATH_MAX];
+    struct tg_err why = TG_ERR_INIT;
+    struct tg_held copy = *pkg;
+    tg_state_package(s, pkg->h, path);
+    if (tg_policy_admit(s, set, path, &copy, now, &why) != TG_OK)
+        return false;
+    return tg_policy_grant_kept(s, pkg, false, now, err) == TG_E_EXPIRED;
 }
 
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err)

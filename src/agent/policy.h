@@ -44,9 +44,19 @@ TG_RC tg_policy_still_trusted(const struct tg_state *s, const struct tg_held *pk
                               struct tg_err *err);
 
 /* Is this a grant of the package for this device, by a granter of the trust store, and valid now?
- * Whether its block opens, only the worker can tell. */
+ * Whether its block opens, only the worker can tell.
+ * @retval TG_E_EXPIRED outside its time, and nothing else is wrong with it */
 TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struct tg_bytes text,
                       int64_t now, struct tg_err *err);
+/* The same for the one that is kept for the package, or for the later one beside it.
+ * @retval TG_E_NOTFOUND there is none */
+TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, bool later,
+                           int64_t now, struct tg_err *err);
+
+/* Is the kept grant outside its time, and the package itself one that may run now? Then a worker
+ * that could not open it says nothing about the package. err, filled when it is so: since when. */
+bool tg_policy_grant_lapsed(const struct tg_state *s, const struct tg_settings *set,
+                            const struct tg_held *pkg, int64_t now, struct tg_err *err);
 
 /* The package became healthy: write that into the rollback record, durably. */
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err);

@@ -355,6 +355,7 @@ static TG_RC on_state(struct tg_worker *w, const struct msg *m, struct tg_err *e
     for (size_t i = 0; m->state && i < TG_ARRAY_LEN(phases); i++) {
         if (strcmp(phases[i].name, m->state) == 0) {
             w->phase = phases[i].phase;
+            w->opened |= w->phase >= TG_WK_DECRYPTING;
             return TG_OK;
         }
     }

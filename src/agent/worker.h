@@ -46,6 +46,7 @@ struct tg_worker {
     int grant_fd;                 /* which is this, until it is healthy; -1: none */
     char bake[TG_STATE_PATH_MAX]; /* the file it may put a sealed bake into; "": none */
     enum tg_worker_phase phase;
+    bool opened; /* it said that it has the file key: what fails from then on is no grant's fault */
     bool serving, draining;
     uint64_t started_ms;            /* monotonic */
     uint64_t deadline_ms;           /* killed then unless 0: to load, to drain, to answer */

@@ -189,6 +189,32 @@ static void test_refused_package_falls_back_at_once(void **state)
     assert_int_equal(s, TG_SV_WAIT);
 }
 
+/* A grant that has lapsed says nothing about the package: no number of failures before, and no
+ * package to go back to, makes it one to leave. */
+static void test_lapsed_grant_is_waited_for(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2 * (TG_TRIES_MAX + 1); i++) {
+        enum tg_serving_state s = TG_SV_STARTING;
+        bool back = i % 2;
+        assert_int_equal(sv(&s, TG_SVE_LAPSED, i / 2, back), TG_ACT_KILL | TG_ACT_ARM);
+        assert_int_equal(s, TG_SV_GRANT);
+        for (unsigned look = 0; look < 1000; look++)
+            assert_int_equal(sv(&s, TG_SVE_TIMER, i / 2, back), TG_ACT_ARM);
+        assert_int_equal(s, TG_SV_GRANT);
+        assert_int_equal(sv(&s, TG_SVE_GRANTED, i / 2, back), TG_ACT_RESET | TG_ACT_SPAWN);
+        assert_int_equal(s, TG_SV_STARTING);
+        assert_int_equal(sv(&s, TG_SVE_HEALTHY, i / 2, back), TG_ACT_SERVE);
+    }
+    for (int from = 0; from < TG_SV_STATES; from++) { /* nowhere else do the two mean anything */
+        enum tg_serving_state s = (enum tg_serving_state)from;
+        if (from != TG_SV_STARTING)
+            assert_int_equal(sv(&s, TG_SVE_LAPSED, 1, true), 0);
+        if (from != TG_SV_GRANT)
+            assert_int_equal(sv(&s, TG_SVE_GRANTED, 1, true), 0);
+    }
+}
+
 /* An update's worker may take over whatever the serving side is doing, and is never killed by it.
  */
 static void test_taken_from_every_state(void **state)
@@ -256,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_serving_restarts_then_falls_back),
         cmocka_unit_test(test_without_another_package_it_keeps_trying),
         cmocka_unit_test(test_refused_package_falls_back_at_once),
+        cmocka_unit_test(test_lapsed_grant_is_waited_for),
         cmocka_unit_test(test_taken_from_every_state),
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_poll_jitter),

@@ -2,6 +2,7 @@
  * foreign, expired, older, below the floor; and what a stolen platform's key cannot do. */
 #include "../tg_cmocka.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "crypto/hash.h"
 #include "crypto/keyfile.h"
 #include "tgsp/build.h"
+#include "tgsp/grant.h"
 #include "tgsp/package.h"
 #include "tmpdir.h"
 
@@ -291,6 +293,98 @@ static void test_record_that_cannot_be_read_stops_everything(void **state)
     assert_contains(err.msg, "rollback.json");
 }
 
+/* ---- grants ---- */
+
+/* Put a grant of the package in the place of the kept one, or beside it. */
+static void put_grant(const struct tg_held *h, bool later, int64_t from, int64_t to)
+{
+    struct tg_err err = TG_ERR_INIT;
+    char path[TG_STATE_PATH_MAX];
+    struct tg_src src;
+    struct tg_buf text = TG_BUF_INIT(TG_TGSP_DOC_MAX);
+    TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
+    TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
+    struct tg_tgsp_policy policy = {.check_time = false};
+    struct tg_grant_spec spec = {.recipient = tg_kem_sk_pk(kem),
+                                 .signer = author,
+                                 .issued_at = from,
+                                 .not_before = from,
+                                 .not_after = to};
+    tg_state_package(&st, h->h, path);
+    int fd = open(path, O_RDONLY);
+    assert_ok(tg_src_fd(&src, fd, "package", &err));
+    assert_ok(tg_policy_trust_load(&st, &t, &err));
+    assert_ok(tg_tgsp_open(&src, &p, &err));
+    assert_ok(tg_tgsp_verify(p, t, &err));
+    assert_ok(tg_tgsp_admit(p, &policy, &err));
+    assert_ok(tg_tgsp_unwrap(p, kem, &err));
+    assert_ok(tg_grant_make(p, &spec, &text, &err));
+    if (later)
+        tg_state_grant_new(&st, h->h, path);
+    else
+        tg_state_grant(&st, h->h, path);
+    assert_ok(tg_file_write(path, tg_buf_view(&text), 0600, true, &err));
+    tg_buf_done(&text);
+    (void)close(fd);
+}
+
+static void copy_grant(const struct tg_held *from, const struct tg_held *to)
+{
+    struct tg_err err = TG_ERR_INIT;
+    char path[TG_STATE_PATH_MAX];
+    struct tg_buf text = TG_BUF_INIT(TG_TGSP_DOC_MAX);
+    tg_state_grant(&st, from->h, path);
+    assert_ok(tg_file_read(path, &text, &err));
+    tg_state_grant(&st, to->h, path);
+    assert_ok(tg_file_write(path, tg_buf_view(&text), 0600, true, &err));
+    tg_buf_done(&text);
+}
+
+static bool lapsed(const struct tg_held *h, struct tg_err *err)
+{
+    return tg_policy_grant_lapsed(&st, &set, h, NOW, err);
+}
+
+/* Only when nothing but the kept grant's time keeps the package from running. */
+static void test_lapsed_grants(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    char path[TG_STATE_PATH_MAX];
+    struct tg_buf pem = TG_BUF_INIT(TG_KEYFILE_MAX);
+    assert_ok(tg_state_path(&st, path, &err, "kem.pub"));
+    assert_ok(tg_kem_pk_to_pem(tg_kem_sk_pk(kem), &pem));
+    assert_ok(tg_file_write(path, tg_buf_view(&pem), 0600, true, &err));
+    tg_buf_done(&pem);
+    struct tg_held h = build(&(struct pack){.sequence = 5});
+    assert_false(lapsed(&h, &err)); /* it has none */
+    assert_rc(tg_policy_grant_kept(&st, &h, false, NOW, &err), TG_E_NOTFOUND);
+    put_grant(&h, false, NOW - 10, NOW + 1);
+    assert_ok(tg_policy_grant_kept(&st, &h, false, NOW, &err));
+    assert_false(lapsed(&h, &err));
+    put_grant(&h, false, NOW - 10, NOW);
+    assert_rc(tg_policy_grant_kept(&st, &h, false, NOW, &err), TG_E_EXPIRED);
+    assert_true(lapsed(&h, &err));
+    assert_contains(err.msg, "expired at");
+    put_grant(&h, false, NOW + 1, NOW + 10); /* a clock that was not set yet */
+    assert_true(lapsed(&h, &err));
+    assert_contains(err.msg, "valid only from");
+    put_grant(&h, true, NOW - 10, NOW + 10);
+    assert_ok(tg_policy_grant_kept(&st, &h, true, NOW, &err));
+    assert_true(lapsed(&h, &err)); /* whether the later one opens it is another matter */
+
+    struct tg_held other = build(&(struct pack){.sequence = 6});
+    copy_grant(&h, &other);
+    assert_rc(tg_policy_grant_kept(&st, &other, false, NOW, &err), TG_E_DENIED);
+    assert_false(lapsed(&other, &err));
+    struct tg_held over = build(&(struct pack){.sequence = 7, .not_after = NOW});
+    put_grant(&over, false, NOW - 10, NOW);
+    assert_false(lapsed(&over, &err)); /* the package has expired, too */
+    tg_state_package(&st, h.h, path);
+    assert_int_equal(truncate(path, 100), 0);
+    assert_false(lapsed(&h, &err));
+}
+
 /* ---- trust stores ---- */
 
 static enum tg_rc replace(struct tg_err *err)
@@ -339,6 +433,7 @@ int main(void)
         T(test_sequence_and_floor),
         T(test_what_was_rolled_back_to_runs_on),
         T(test_record_that_cannot_be_read_stops_everything),
+        T(test_lapsed_grants),
         T(test_newer_trust_store),
     };
     int failed = cmocka_run_group_tests_name("agent/policy", tests, NULL, NULL);

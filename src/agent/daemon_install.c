@@ -327,6 +327,7 @@ static void begin(struct tg_daemon *d, const struct tg_directive *dir)
     }
     d->journal = (struct tg_journal){.set = true, .pkg = dir->pkg};
     d->install.grant = dir->grant;
+    d->install.lapsed = false;
     if (rc != TG_OK) {
         tg_daemon_why(&d->install.why, rc, err.msg);
         give_up(d);
@@ -402,6 +403,7 @@ void tg_install_directive(struct tg_daemon *d, const struct tg_directive *dir)
 
 void tg_install_resume(struct tg_daemon *d)
 {
+    struct tg_err err = TG_ERR_INIT;
     if (!d->journal.set)
         return;
     bool serves = d->serving.current.set && tg_mem_eq(d->serving.current.h, d->journal.pkg.h, 32);
@@ -416,6 +418,12 @@ void tg_install_resume(struct tg_daemon *d)
     case TG_STEP_HEALTHY:
         if (serves)
             return; /* recorded; the serving machine starts it and says so when it runs */
+        if (tg_policy_grant_wanted(&d->state, &d->set, &d->journal.pkg, tg_clock_now(), &err)) {
+            tg_daemon_why(&d->install.why, TG_E_EXPIRED, err.msg);
+            d->install.lapsed = d->install.fresh = true; /* the package stays: only that is due */
+            tg_install_event(d, TG_INE_OFFER);
+            return;
+        }
         tg_daemon_why(&d->install.why, TG_E_CLOSED,
                       "the agent was stopped each time this package was being loaded");
         tg_install_event(d, TG_INE_FETCHED);

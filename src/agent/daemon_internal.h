@@ -43,6 +43,7 @@ struct tg_install {
     uint64_t wake_ms;
     bool fetch;                /* the network thread should fetch */
     bool grant;                /* with a grant */
+    bool lapsed;               /* its grant has: with one, whatever the platform says of it */
     bool fresh;                /* nothing of this offer was asked for yet in this run */
     uint64_t have;             /* bytes */
     enum tg_worker_phase told; /* phase last reported */

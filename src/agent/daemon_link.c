@@ -66,7 +66,7 @@ static void start_fetch(struct tg_daemon *d, struct tg_job *job)
     char path[TG_STATE_PATH_MAX];
     job->kind = TG_JOB_FETCH;
     job->pkg = d->journal.pkg;
-    job->grant = d->install.grant;
+    job->grant = d->install.grant || d->install.lapsed;
     job->fresh = d->install.fresh;
     job->stream = tg_stream_wanted(d);
     const struct tg_slot *follower = tg_stream_slot(d);
@@ -253,7 +253,7 @@ static void fetch_ended(struct tg_daemon *d, struct tg_job *job)
         follow(d, job);
         return; /* the next slice */
     }
-    d->install.fetch = false;
+    d->install.fetch = d->install.lapsed = false;
     d->journal.pkg = job->pkg;
     enum tg_rc rc = tg_daemon_step(d, TG_STEP_FETCHED, &err);
     if (rc != TG_OK) {

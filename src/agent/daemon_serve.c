@@ -162,14 +162,12 @@ void tg_serve_lapsed(struct tg_daemon *d, const struct tg_err *err)
 
 void tg_serve_look(struct tg_daemon *d)
 {
-    const struct tg_held *pkg = &d->serving.current;
     struct tg_err err = TG_ERR_INIT;
-    int64_t now = tg_clock_now();
     if (d->serve.state != TG_SV_GRANT)
         return;
-    bool may = !tg_policy_grant_lapsed(&d->state, &d->set, pkg, now, &err) ||
-               tg_policy_grant_kept(&d->state, pkg, true, now, &err) == TG_OK;
-    tg_serve_event(d, may ? TG_SVE_GRANTED : TG_SVE_TIMER);
+    bool wanted =
+        tg_policy_grant_wanted(&d->state, &d->set, &d->serving.current, tg_clock_now(), &err);
+    tg_serve_event(d, wanted ? TG_SVE_TIMER : TG_SVE_GRANTED);
 }
 
 void tg_serve_trust_changed(struct tg_daemon *d)

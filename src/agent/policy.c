@@ -233,6 +233,13 @@ bool tg_policy_grant_lapsed(const struct tg_state *s, const struct tg_settings *
     return tg_policy_grant_kept(s, pkg, false, now, err) == TG_E_EXPIRED;
 }
 
+bool tg_policy_grant_wanted(const struct tg_state *s, const struct tg_settings *set,
+                            const struct tg_held *pkg, int64_t now, struct tg_err *err)
+{
+    return tg_policy_grant_kept(s, pkg, true, now, NULL) != TG_OK &&
+           tg_policy_grant_lapsed(s, set, pkg, now, err);
+}
+
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err)
 {
     TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;

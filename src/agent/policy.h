@@ -57,6 +57,9 @@ TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, 
  * that could not open it says nothing about the package. err, filled when it is so: since when. */
 bool tg_policy_grant_lapsed(const struct tg_state *s, const struct tg_settings *set,
                             const struct tg_held *pkg, int64_t now, struct tg_err *err);
+/* And is there no later one that may do? Then a worker would be started in vain. */
+bool tg_policy_grant_wanted(const struct tg_state *s, const struct tg_settings *set,
+                            const struct tg_held *pkg, int64_t now, struct tg_err *err);
 
 /* The package became healthy: write that into the rollback record, durably. */
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err);

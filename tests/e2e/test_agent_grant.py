@@ -101,6 +101,15 @@ def give(world, package, a, out, *more):
     world.cli("package", "grant", package, grant(world, package, a.state / "kem.pub", out, more=more))
 
 
+def lapse(world, a, package, h):
+    """Time passes, for one grant: on the disk and on the platform it has expired. The first's path."""
+    kept = a.state / "grants" / f"{h}.tgrant"
+    grant(world, package, a.state / "kem.pub", kept, more=PAST)
+    with sqlite3.connect(world.platform.dir / "platform.db") as db:
+        assert db.execute("UPDATE grants SET not_after = ? WHERE h = ?", (int(time.time()) - 1, bytes.fromhex(h))).rowcount == 1
+    return kept
+
+
 @pytest.fixture
 def expired(world, tmp_path):
     """A device that ran version 1, then version 2, and was off until version 2's grant had expired, on its disk and on the
@@ -118,10 +127,7 @@ def expired(world, tmp_path):
         world.wait_update(deployment, a.id, "running")
     a.stop()
     a.package, a.h, a.deployment = package, h, deployment
-    a.grant_file = a.state / "grants" / f"{h}.tgrant"
-    grant(world, package, a.state / "kem.pub", a.grant_file, more=PAST)
-    with sqlite3.connect(world.platform.dir / "platform.db") as db:
-        assert db.execute("UPDATE grants SET not_after = ? WHERE h = ?", (int(time.time()) - 1, bytes.fromhex(h))).rowcount == 1
+    a.grant_file = lapse(world, a, package, h)
     yield world, proxy, a
     proxy.close()
 
@@ -248,6 +254,31 @@ def test_an_expired_grant_hides_no_damage(expired):
     a.start()
     a.wait_serving("1")
     assert world.wait_update(a.deployment, a.id, "rolled_back")["code"] in ("AUTH", "FORMAT")
+
+
+@pytest.mark.parametrize("step", ["fetched", "trying"])
+def test_a_grant_that_expires_in_the_middle_of_an_update(world, tmp_path, step):
+    """Stopped between the download and the worker for too long: no failure of the package either."""
+    a = world.agent().enrol()
+    package = own(world)
+    h = world.publish(package)
+    give(world, package, a, tmp_path / "first")
+    deployment = world.deploy(h)
+    a.start("--kill-at", step)
+    a.wait_exit()
+    lapse(world, a, package, h)
+    a.start()
+    u = tg.wait_for("told why", lambda: (lambda u: "grant" in (u.get("reason") or "") and u)(world.update(deployment, a.id)))
+    assert u["state"] == "downloading" and not u.get("code"), u
+    assert a.status()["update"]["state"] in ("fetching", "fetch-waiting")
+    a.kill()  # and again
+    a.start()
+    a.wait_status("waiting", lambda s: s["update"]["state"] == "fetch-waiting")
+    give(world, package, a, tmp_path / "new")
+    world.wait_update(deployment, a.id, "running")
+    assert a.serves(1) and "started=trial" in a.log_text()
+    reports = [e["detail"] for e in world.api.get("/api/v1/audit?action=update.report").json["items"]]
+    assert "failed" not in reports and "rolled_back" not in reports, reports
 
 
 def test_an_expired_grant_and_once(expired, tmp_path):

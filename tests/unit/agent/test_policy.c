@@ -369,7 +369,11 @@ static void test_lapsed_grants(void **state)
     put_grant(&h, false, NOW + 1, NOW + 10); /* a clock that was not set yet */
     assert_true(lapsed(&h, &err));
     assert_contains(err.msg, "valid only from");
+    assert_true(tg_policy_grant_wanted(&st, &set, &h, NOW, &err));
+    put_grant(&h, true, NOW - 10, NOW);
+    assert_true(tg_policy_grant_wanted(&st, &set, &h, NOW, &err));
     put_grant(&h, true, NOW - 10, NOW + 10);
+    assert_false(tg_policy_grant_wanted(&st, &set, &h, NOW, &err));
     assert_ok(tg_policy_grant_kept(&st, &h, true, NOW, &err));
     assert_true(lapsed(&h, &err)); /* whether the later one opens it is another matter */
 

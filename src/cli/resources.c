@@ -58,7 +58,7 @@ static const struct tg_opt REVOKE_OPTS[] = {COMMON_, S_(reason, "reason", false,
 static const struct tg_opt PUBLISHER_OPTS[] = {COMMON_,
     S_(name, "name", true, "NAME", "who it is"),
     S_(key, "key", true, "PUB", "their signing.pub"),
-    {"model", TG_OPT_LIST, offsetof(struct res, models), false, "NAME", "models they may publish (default: every model)"},
+    {"model", TG_OPT_LIST, offsetof(struct res, models), false, "NAME", "models they may publish and co-sign (default, or '*': every model)"},
     CLI_OPT_END};
 static const struct tg_opt PACKAGES_OPTS[] = {COMMON_, S_(model, "model", false, "NAME", "of this model only"), CLI_OPT_END};
 static const struct tg_opt DEPLOYMENTS_OPTS[] = {COMMON_,
@@ -74,7 +74,7 @@ static const struct cli_col KEM_COLS[] = {{"device", "DEVICE", 0}, {"name", "NAM
 static const struct cli_col ENROL_COLS[] = {{"id", "ID", 0}, {"fleet", "FLEET", 0}, {"state", "STATE", 0}, {"expires_at", "EXPIRES", 0}, {"device", "USED BY", CLI_COL_SHORT}, {"note", "NOTE", 0}};
 static const struct cli_col DEVICE_COLS[] = {{"id", "DEVICE", 0}, {"name", "NAME", 0}, {"fleet", "FLEET", 0}, {"state", "STATE", 0}, {"running", "RUNNING", CLI_COL_SHORT}, {"protection", "MEMORY", 0}, {"update_state", "UPDATE", 0}, {"last_seen", "LAST SEEN", 0}};
 static const struct cli_col DEVICE_LINES[] = {{"id", "device", 0}, {"name", "name", 0}, {"fleet", "fleet", 0}, {"state", "state", 0}, {"reason", "revoked because", 0}, {"running", "running (H)", 0}, {"status", "says", 0}, {"deployment", "deployment", 0}, {"update_state", "update", 0}, {"update_reason", "reason", 0}, {"enrolled_at", "enrolled", 0}, {"last_seen", "last seen", 0}, {"certificate_not_after", "certificate until", 0}, {"certificate_serial", "serial", 0}, {"kem_key_id", "KEM key id", 0}, {"agent_version", "agent", 0}, {"separation", "own worker user", 0}, {"protection", "worker's memory", 0}};
-static const struct cli_col PUBLISHER_COLS[] = {{"key_id", "KEY ID", 0}, {"name", "NAME", 0}, {"models", "MODELS", 0}, {"created_at", "SINCE", 0}};
+static const struct cli_col PUBLISHER_COLS[] = {{"key_id", "KEY ID", 0}, {"name", "NAME", 0}, {"models", "MODELS", CLI_COL_LIMIT}, {"created_at", "SINCE", 0}};
 static const struct cli_col PACKAGE_COLS[] = {{"header_sha256", "PACKAGE (H)", CLI_COL_SHORT}, {"model.name", "MODEL", 0}, {"model.version", "VERSION", 0}, {"model.sequence", "SEQUENCE", 0}, {"blob_size", "SIZE", CLI_COL_SIZE}, {"vault", "VAULT", 0}, {"uploaded_by", "BY", 0}, {"uploaded_at", "UPLOADED", 0}};
 static const struct cli_col PACKAGE_LINES[] = {{"header_sha256", "package (H)", 0}, {"model.name", "model", 0}, {"model.version", "version", 0}, {"model.sequence", "sequence", 0}, {"model.floor", "floor", 0}, {"model.format", "format", 0}, {"blob_size", "size", CLI_COL_SIZE}, {"blob_sha256", "file's SHA-256", 0}, {"created_at", "created", 0}, {"not_before", "not before", 0}, {"not_after", "not after", 0}, {"fleets", "only for fleets", 0}, {"signers", "signed by", 0}, {"recipients", "recipients", 0}, {"vault", "vault may grant", 0}, {"uploaded_at", "uploaded", 0}, {"uploaded_by", "by", 0}};
 static const struct cli_col GRANT_COLS[] = {{"kem_key_id", "FOR KEY", 0}, {"granter", "BY KEY", 0}, {"vault", "VAULT", 0}, {"issued_at", "ISSUED", 0}, {"not_after", "UNTIL", 0}};
@@ -370,6 +370,31 @@ static enum tg_rc run_device_revoke(struct cli *c, void *opts, const struct tg_o
     return TG_OK;
 }
 
+/* Every model is what --model '*' asks for, and what nothing said means: then it is told what that
+ * allows. */
+static enum tg_rc publisher_models(const struct res *o, struct tg_jlist *out, struct tg_err *err)
+{
+    bool every = false;
+
+    for (size_t i = 0; i < o->models.n; i++)
+        every |= strcmp(o->models.v[i], "*") == 0;
+    if (every && o->models.n > 1)
+        return TG_FAIL(err, TG_E_USAGE,
+                       "--model '*' is every model: give it alone, or only names without it");
+    *out = every ? (struct tg_jlist){0} : (struct tg_jlist){o->models.v, o->models.n};
+    return TG_OK;
+}
+
+static void warn_unlimited(const struct res *o)
+{
+    if (o->models.n == 0)
+        (void)fprintf(stderr,
+                      "tensorguard publisher: %s may publish every model, and co-sign other "
+                      "publishers' packages as one of their signers: limit them by --model NAME "
+                      "(remove, then add), or say --model '*' if it is meant\n",
+                      o->name);
+}
+
 static enum tg_rc run_publisher_add(struct cli *c, void *opts, const struct tg_opt_list *args,
                                     struct tg_err *err)
 {
@@ -382,11 +407,8 @@ static enum tg_rc run_publisher_add(struct cli *c, void *opts, const struct tg_o
     (void)args;
     TG_TRY(tg_file_read(o->key, &pem, err));
     TG_TRY(tg_sign_pk_from_pem(tg_buf_view(&pem), o->key, &pk, err)); /* a private key stays here */
-    struct tg_wire_publisher_new send = {
-        .name = o->name,
-        .public_key = tg_buf_cstr(&pem),
-        .models = {.items = o->models.v, .n = o->models.n}
-    };
+    struct tg_wire_publisher_new send = {.name = o->name, .public_key = tg_buf_cstr(&pem)};
+    TG_TRY(publisher_models(o, &send.models, err));
     TG_TRY(cli_api_open(o->config, &api, err));
     struct cli_call call = {.method = TG_HTTP_POST,
                             .target = TG_API_PREFIX "/publishers",
@@ -396,6 +418,7 @@ static enum tg_rc run_publisher_add(struct cli *c, void *opts, const struct tg_o
                             .answer = &got};
     TG_TRY(cli_api_call(&api, &call, err));
     cli_show_document(&c->out, &tg_wire_publisher, &got, CLI_COLS(PUBLISHER_COLS));
+    warn_unlimited(o);
     return TG_OK;
 }
 

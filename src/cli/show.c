@@ -99,7 +99,10 @@ static void show_field(struct cli_out *o, const struct cli_col *c, const struct 
         return;
     case TG_JT_STRS: {
         const struct tg_jlist *l = at;
-        cli_out_strs(o, c->field, c->label, l->items, l->n);
+        if (l->n == 0 && c->how == CLI_COL_LIMIT)
+            cli_out_str(o, c->field, c->label, "all");
+        else
+            cli_out_strs(o, c->field, c->label, l->items, l->n);
         return;
     }
     case TG_JT_BYTES:

@@ -13,7 +13,12 @@ struct cli_col {
     const char *field;
     const char *label;
 
-    enum { CLI_COL_PLAIN, CLI_COL_SIZE, CLI_COL_SHORT /* first 12 characters */ } how;
+    enum {
+        CLI_COL_PLAIN,
+        CLI_COL_SIZE,
+        CLI_COL_SHORT, /* first 12 characters */
+        CLI_COL_LIMIT  /* a list that limits: an empty one says "all" */
+    } how;
 };
 
 struct cli_cols {

@@ -208,6 +208,24 @@ def test_publish_in_parts(operator, fleet, people, tmp_path):
     assert [*(operator.config / "uploads").iterdir()] == []
 
 
+def test_a_publisher_of_every_model_is_said_to_be_one(operator, people):
+    """Who may co-sign others' packages counts as a signer of them: nobody gets that right without a word."""
+    add = ("publisher", "add", "--key", people[0].pub, "--name")
+    r = operator.run(*add, "wide")
+    assert r.err.count("\n") == 1 and "every model" in r.err and "co-sign" in r.err and "--model" in r.err, r
+    [line] = [line for line in operator.run("publisher", "list").out.splitlines() if "wide" in line]
+    assert " all " in line, line
+    [wide] = operator.json("publisher", "list")["publishers"]
+    operator.run("publisher", "remove", wide["key_id"])
+    assert operator.run(*add, "wide", "--model", "*", "--model", "net", rc="USAGE").out == ""
+    r = operator.run(*add, "meant", "--model", "*")  # asked for by name
+    assert r.err == "", r
+    [meant] = operator.json("publisher", "list")["publishers"]
+    assert meant["models"] == wide["models"] == []
+    r = operator.run("publisher", "add", "--key", people[1].pub, "--name", "narrow", "--model", "net", "--json")
+    assert r.err == "" and r.json["models"] == ["net"], r
+
+
 def test_what_is_refused(operator, fleet, people, tmp_path):
     package = build(people[0], tmp_path)
     raw = bytearray(package.read_bytes())

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/region.h"
 #include "crypto/keyfile.h"
 #include "moai/bake_seal.h"
 #include "moai/golden.h"
@@ -454,8 +455,7 @@ static enum tg_rc make_session(struct work *w, const struct tg_session_spec *spe
 static void release_files(struct tg_model *m)
 {
     tg_named_done(&m->named);
-    tg_secret_free(m->region);
-    m->region = NULL;
+    m->spent = tg_steal(&m->region);
 }
 
 static enum tg_rc load_session(struct work *w, struct tg_model *m, struct tg_err *err)
@@ -524,6 +524,13 @@ enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
     return TG_OK;
 }
 
+void tg_model_settle(struct tg_model *m)
+{
+    tg_secret_free(m->spent);
+    m->spent = NULL;
+    tg_region_calm();
+}
+
 void tg_model_free(struct tg_model *m)
 {
     if (m == NULL)
@@ -531,6 +538,7 @@ void tg_model_free(struct tg_model *m)
     tg_session_free(m->session);
     tg_named_done(&m->named);
     tg_secret_free(m->region);
+    tg_secret_free(m->spent);
     tg_tgsp_free(m->package);
     tg_follow_free(m->follow);
     tg_free(m);

@@ -43,6 +43,7 @@ struct tg_load_opts {
 struct tg_model {
     /* The package's plaintext, read-only: only while something is used from it, else NULL. */
     struct tg_secret *region;
+    struct tg_secret *spent;    /* the same once nothing is used from it: for tg_model_settle */
     bool from_bake;             /* it came from the sealed bake */
     struct tg_session *session; /* NULL: held, not run */
     struct tg_named named;      /* what the session takes by name */
@@ -66,6 +67,9 @@ TG_RC tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file 
 /* The codes of tgsp/package.h; TG_E_NOMEM when memory can't be locked (err says how much is needed,
  * the limit, and the remedy); those of tg_session_new and tg_golden_check. */
 TG_RC tg_model_load(const struct tg_load_opts *opts, struct tg_model **out, struct tg_err *err);
+/* Overwrite and give back what only loading needed, the end of a tg_region_hurry included. It takes
+ * longer the larger the package is: once, in any thread, beside the first predictions. */
+void tg_model_settle(struct tg_model *m);
 void tg_model_free(struct tg_model *m); /* wipes the region */
 TG_DEFINE_AUTO(struct tg_model, tg_model_freep, tg_model_free);
 

@@ -419,7 +419,6 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
                        struct tg_err *err)
 {
     const struct inputs *in = &v->in[which];
-    enum tg_rc rc;
     const struct tg_load_opts opts = {
         .package = in->package,
         .trust = in->trust,
@@ -440,10 +439,10 @@ static enum tg_rc load(struct verify *v, enum input which, struct tg_model **out
     };
 
     tg_region_hurry(v->threads); /* as a worker does */
-    rc = tg_model_load(&opts, out, err);
+    TG_TRY(tg_model_load(&opts, out, err));
     tg_region_hurry(0);
-    tg_region_calm();
-    return rc;
+    tg_model_settle(*out);
+    return TG_OK;
 }
 
 /* ---- inference meanwhile ---- */

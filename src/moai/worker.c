@@ -41,7 +41,7 @@ struct worker {
     struct tg_loop_item *control_item, *term_item;
     struct tg_ort *ort;
     struct tg_model *model;
-    struct tg_thread *calm;
+    struct tg_thread *settling;
     struct tg_service service;
     bool token_set;
     struct tg_bake_pipe pipe;
@@ -54,7 +54,7 @@ struct worker {
 static void worker_done(struct worker *w)
 {
     tg_region_hurry(1); /* what is still kept goes with the process */
-    tg_thread_join(w->calm);
+    tg_thread_join(w->settling);
     tg_loop_item_free(w->control_item);
     tg_loop_item_free(w->term_item);
     tg_http_server_free(w->server);
@@ -94,13 +94,15 @@ static enum tg_rc say_healthy(const struct worker *w, struct tg_err *err)
 {
     const struct tg_model *m = w->model;
     const struct tg_region_facts region = region_facts();
+    size_t going = m->spent != NULL ? tg_secret_size(m->spent) : 0;
     struct tg_control_healthy h = {
         .model = m->name,
         .version = m->version,
         .sequence = m->sequence,
         .floor = m->floor,
         .load_ms = m->load_ns / 1000000,
-        .locked_bytes = region.level >= TG_LEVEL_LOCKED ? region.committed - region.idle : 0,
+        .locked_bytes =
+            region.level >= TG_LEVEL_LOCKED ? region.committed - region.idle - going : 0,
         .golden_cases = m->golden_cases,
         .protection = tg_level_name(region.level),
     };
@@ -386,11 +388,12 @@ static void close_inputs(const struct tg_worker_opts *o, bool package_too)
         tg_fd_close(o->package);
 }
 
-/* Memory that loading needed goes back to the machine beside the first predictions. */
-static void calm_down(void *arg)
+/* What only loading needed goes beside the first predictions. */
+static void settle(void *arg)
 {
-    (void)arg;
-    tg_region_calm();
+    const struct worker *w = arg;
+
+    tg_model_settle(w->model);
 }
 
 static enum tg_rc load(struct worker *w, struct tg_err *err)
@@ -421,8 +424,8 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
     tg_region_hurry(opts.threads);
     TG_TRY(tg_model_load(&opts, &w->model, err));
     tg_region_hurry(0); /* from here on no thread is started */
-    if (tg_thread_start(calm_down, NULL, TG_THREAD_STACK, &w->calm, NULL) != TG_OK)
-        tg_region_calm();
+    if (tg_thread_start(settle, w, TG_THREAD_STACK, &w->settling, NULL) != TG_OK)
+        tg_model_settle(w->model);
     w->service.model = w->model;
     close_inputs(o, w->model->package == NULL);
     tg_bake_pipe_done(&w->pipe);

@@ -61,13 +61,12 @@ static struct {
     enum tg_level want, level;
     bool settle;
     enum pace pace;
-    unsigned threads;      /* HURRIED: that make pages */
-    uint32_t usable, idle; /* segments: mapped; of those, without a unit in use */
-    uint32_t peak;
-    uint32_t most_busy; /* segments with a unit in use, at most so far */
-    uint64_t used;      /* units */
-    int why;            /* errno of the last failure, 0: the range is full */
-    int below;          /* errno of what lowered the level */
+    unsigned threads;         /* HURRIED: that make pages */
+    uint32_t usable, idle;    /* segments: mapped; of those, without a unit in use */
+    uint32_t peak, most_busy; /* at most so far: usable; not idle */
+    uint64_t used;            /* units */
+    int why;                  /* errno of the last failure, 0: the range is full */
+    int below;                /* errno of what lowered the level */
 } region = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = TG_LEVEL_SECRET};
 
 const char *tg_level_name(enum tg_level level)
@@ -510,8 +509,10 @@ void tg_region_hurry(unsigned threads)
     if (!tg_region_is_open())
         return;
     pthread_mutex_lock(&region.lock);
-    if (region.want == TG_LEVEL_SECRET)
-        region.pace = threads > 0 ? HURRIED : region.pace == HURRIED ? KEEPING : region.pace;
+    if (threads > 0 && region.want == TG_LEVEL_SECRET)
+        region.pace = HURRIED;
+    else if (region.pace == HURRIED)
+        region.pace = KEEPING;
     region.threads = threads;
     pthread_mutex_unlock(&region.lock);
 }

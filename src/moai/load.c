@@ -524,8 +524,17 @@ enum tg_rc tg_model_load(const struct tg_load_opts *opts, struct tg_model **out,
     return TG_OK;
 }
 
+/* By pieces: others wait for memory while one goes back. */
+#define SETTLE_STEP ((size_t)16 << 20)
+
 void tg_model_settle(struct tg_model *m)
 {
+    struct tg_err why = TG_ERR_INIT;
+    size_t n = m->spent != NULL ? tg_secret_size(m->spent) : 0;
+
+    for (; n > SETTLE_STEP; n -= SETTLE_STEP)
+        if (tg_secret_trim(m->spent, n - SETTLE_STEP, &why) != TG_OK)
+            break;
     tg_secret_free(m->spent);
     m->spent = NULL;
     tg_region_calm();

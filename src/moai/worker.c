@@ -41,7 +41,8 @@ struct worker {
     struct tg_loop_item *control_item, *term_item;
     struct tg_ort *ort;
     struct tg_model *model;
-    struct tg_thread *settling;
+    struct tg_thread *settling; /* has model->spent for itself */
+    uint64_t held;              /* protected bytes that stay in use when it is done */
     struct tg_service service;
     bool token_set;
     struct tg_bake_pipe pipe;
@@ -93,18 +94,15 @@ static struct tg_region_facts region_facts(void)
 static enum tg_rc say_healthy(const struct worker *w, struct tg_err *err)
 {
     const struct tg_model *m = w->model;
-    const struct tg_region_facts region = region_facts();
-    size_t going = m->spent != NULL ? tg_secret_size(m->spent) : 0;
     struct tg_control_healthy h = {
         .model = m->name,
         .version = m->version,
         .sequence = m->sequence,
         .floor = m->floor,
         .load_ms = m->load_ns / 1000000,
-        .locked_bytes =
-            region.level >= TG_LEVEL_LOCKED ? region.committed - region.idle - going : 0,
+        .locked_bytes = w->held,
         .golden_cases = m->golden_cases,
-        .protection = tg_level_name(region.level),
+        .protection = tg_level_name(tg_region_level()),
     };
     TG_AUTO(tg_buf_done) struct tg_buf b = TG_BUF_INIT(TG_CONTROL_MAX);
 
@@ -388,6 +386,14 @@ static void close_inputs(const struct tg_worker_opts *o, bool package_too)
         tg_fd_close(o->package);
 }
 
+static uint64_t held_bytes(const struct tg_model *m)
+{
+    const struct tg_region_facts f = region_facts();
+    size_t used = f.committed - f.idle, going = m->spent != NULL ? tg_secret_size(m->spent) : 0;
+
+    return f.level >= TG_LEVEL_LOCKED && used > going ? used - going : 0;
+}
+
 /* What only loading needed goes beside the first predictions. */
 static void settle(void *arg)
 {
@@ -424,6 +430,7 @@ static enum tg_rc load(struct worker *w, struct tg_err *err)
     tg_region_hurry(opts.threads);
     TG_TRY(tg_model_load(&opts, &w->model, err));
     tg_region_hurry(0); /* from here on no thread is started */
+    w->held = held_bytes(w->model);
     if (tg_thread_start(settle, w, TG_THREAD_STACK, &w->settling, NULL) != TG_OK)
         tg_model_settle(w->model);
     w->service.model = w->model;

@@ -98,11 +98,11 @@ void tg_link_next(struct tg_daemon *d, uint64_t now_ms)
         job.report = *report;
     } else if (now_ms >= d->link.poll_ms) {
         start_checkin(d, &job);
+    } else if (d->serve.grant && d->link.online && d->serving.current.set) {
+        job.kind = TG_JOB_GRANT; /* a small one, once: before the next part of a download */
+        job.pkg = d->serving.current;
     } else if (may_fetch(d)) {
         start_fetch(d, &job);
-    } else if (d->serve.grant && d->link.online && d->serving.current.set) {
-        job.kind = TG_JOB_GRANT;
-        job.pkg = d->serving.current;
     } else if (renew_due(d, now_ms)) {
         job.kind = TG_JOB_RENEW;
     } else {

@@ -69,13 +69,15 @@ static bool other_grant(const struct tg_slot *slot)
            tg_worker_failure_of_grant(slot->w.code) && tg_state_has(path);
 }
 
-/* Is a grant that has lapsed all that was wrong with what serves? A worker that had the file key
- * failed for another reason. */
+/* Is a grant that has lapsed all that was wrong with what is to serve? A worker that had the file
+ * key failed for another reason, and one that was given the kept grant says that it has lapsed. */
 static bool only_lapsed(const struct tg_slot *slot, struct tg_err *err)
 {
     const struct tg_daemon *d = slot->daemon;
-    return slot->role == TG_ROLE_SERVING && slot->w.phase == TG_WK_FAILED && !slot->w.opened &&
-           tg_worker_failure_of_grant(slot->w.code) &&
+    bool its_grant =
+        slot->w.new_grant ? tg_worker_failure_of_grant(slot->w.code) : slot->w.code == TG_E_EXPIRED;
+    return slot->role == TG_ROLE_SERVING && d->serve.state == TG_SV_STARTING &&
+           slot->w.phase == TG_WK_FAILED && !slot->w.opened && its_grant &&
            tg_policy_grant_lapsed(&d->state, &d->set, &slot->w.pkg, tg_clock_now(), err);
 }
 

@@ -370,6 +370,7 @@ static TG_RC on_healthy(struct tg_worker *w, const struct msg *m, uint64_t now_m
     if (w->phase >= TG_WK_HEALTHY)
         return TG_FAIL(err, TG_E_FORMAT, "worker: it says twice that it is healthy");
     w->phase = TG_WK_HEALTHY;
+    w->opened = true;
     w->deadline_ms = 0;
     w->load_ms = m->load_ms;
     w->locked_bytes = m->locked_bytes;

@@ -187,6 +187,7 @@ static void test_healthy_serve_drain(void **state)
     assert_int_equal(env.w.pkg.floor, 2);
     assert_int_equal(env.w.ready_ms, 1000);
     assert_int_equal(env.w.locked_bytes, 4096);
+    assert_true(env.w.opened); /* whatever it says later is no grant's fault */
     assert_ok(tg_worker_serve(&env.w, 3000, &err));
     assert_int_equal(env.w.deadline_ms, 3000 + 8000);
     assert_ok(next(&err));

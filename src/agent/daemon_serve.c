@@ -153,8 +153,9 @@ void tg_serve_lapsed(struct tg_daemon *d, const struct tg_err *err)
     (void)snprintf(
         text, sizeof text,
         "waits for a new grant (%s%s%s): the platform's vault makes it, or the package's "
-        "author with tensorguard grant and tensorguard package grant; if the old one "
-        "should be valid set this device's clock",
+        "author with tensorguard grant and tensorguard package grant; where something newer "
+        "was deployed meanwhile, deploy this one again; if the old grant should be valid set "
+        "this device's clock",
         err->msg, later ? "; the later one does not do: " : "", later ? d->serve.why.text : "");
     tg_daemon_why(&d->serve.why, later ? d->serve.why.code : TG_E_EXPIRED, text);
     tg_serve_event(d, TG_SVE_LAPSED);

@@ -400,6 +400,7 @@ static void settle(void *arg)
     const struct worker *w = arg;
 
     tg_model_settle(w->model);
+    tg_log(TG_LOG_INFO, "moai.settled", "used_bytes=%zu", region_facts().used);
 }
 
 static enum tg_rc load(struct worker *w, struct tg_err *err)

@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 import subprocess
+import time
 
 import programs
 
@@ -186,6 +187,14 @@ class Worker:
         self.healthy(timeout)
         self.tell("serve")
         assert self.receive() == {"event": "serving"}
+        return self
+
+    def settled(self):
+        """What only loading needed has been given back."""
+        end = time.monotonic() + 30
+        while "moai.settled" not in self.log():
+            assert time.monotonic() < end, self.log()
+            time.sleep(0.02)
         return self
 
     def wait(self, timeout=60):

@@ -304,10 +304,10 @@ def test_no_plaintext_stays_that_nobody_asked_for(folder, tmp_path):
     (big / "vocabulary.bin").write_bytes(os.urandom(24 << 20))
     kit("package", "--dir", folder, "--input", big, "--out", tmp_path / "big.tgsp", "--model", MODEL)
     listener, native = Listener(tmp_path), Native(tmp_path)
-    w = Worker(folder, tmp_path / "big.tgsp", listener).serve()
+    w = Worker(folder, tmp_path / "big.tgsp", listener).serve().settled()
     without = w.metrics()["tensorguard_memory_used_bytes"]
     w.stop()
-    w = Worker(folder, tmp_path / "big.tgsp", listener, native=native, takers=[ME]).serve()
+    w = Worker(folder, tmp_path / "big.tgsp", listener, native=native, takers=[ME]).serve().settled()
     assert 0 < w.metrics()["tensorguard_memory_used_bytes"] < without + (12 << 20)
     m = tg.Model(native.path)
     fd = m.open_file("vocabulary.bin")
@@ -330,7 +330,7 @@ def test_a_file_whose_tensors_are_taken_is_forgotten_soon(folder, tmp_path):
     (d / "w.safetensors").write_bytes(safetensors(**data))
     kit("package", "--dir", folder, "--input", d, "--out", tmp_path / "t.tgsp", "--model", MODEL)
     listener, native = Listener(tmp_path), Native(tmp_path)
-    w = Worker(folder, tmp_path / "t.tgsp", listener, native=native, takers=[ME]).serve()
+    w = Worker(folder, tmp_path / "t.tgsp", listener, native=native, takers=[ME]).serve().settled()
     before = w.metrics()["tensorguard_memory_used_bytes"]
     m = tg.Model(native.path)
     for name, (_, _, content) in data.items():

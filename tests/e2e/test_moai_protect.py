@@ -159,7 +159,7 @@ def test_no_page_can_be_swapped_where_there_is_no_limit(worker):
 @PLAIN_BUILD
 def test_plaintext_is_gone_where_it_is_not_needed(worker):
     """Once the model is loaded its image is all that is kept of the package; the rest was wiped."""
-    assert region(worker)
+    assert region(worker.settled())
     assert not find_in_memory(worker.pid, MARKER)
 
 

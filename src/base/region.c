@@ -33,8 +33,6 @@ struct segment {
 #define PER_SEGMENT ((uint32_t)(TG_REGION_SEGMENT / TG_REGION_UNIT))
 #define BINS 32
 #define TRIES 64 /* pieces looked at in the list where some are too small */
-/* Pieces that are likely to be used as a whole. */
-#define LARGE_FROM ((size_t)4 << 20)
 #define BASE_ALIGN ((size_t)64 << 20)
 /* Idle segments that are kept: some, and a part of what is in use. */
 #define KEEP_LEAST 4
@@ -409,7 +407,7 @@ void *tg_region_take(size_t n, size_t align)
 {
     uint32_t piece = 0, start = 0;
     uint64_t len = (uint64_t)n / TG_REGION_UNIT + (n % TG_REGION_UNIT != 0);
-    bool large = n >= LARGE_FROM && align <= TG_REGION_SEGMENT; /* and not mimalloc's */
+    bool large = n >= TG_REGION_LARGE && align <= TG_REGION_SEGMENT; /* and not mimalloc's */
     bool fresh = false;
     unsigned touch = 0;
     void *p = NULL;

@@ -16,7 +16,11 @@ int tg_region_map(uint8_t *p, size_t n, enum tg_level level, bool huge);
 /* The reverse: only addresses stay. 0 or errno. */
 int tg_region_unmap(uint8_t *p, size_t n);
 
-/* Touch every page of [p, p+n), which must be usable, on that many threads. */
+/* Pieces that are likely to be used as a whole. Larger than a thread's stack: making their pages
+ * takes threads, and those take stacks. */
+#define TG_REGION_LARGE ((size_t)4 << 20)
+/* Make every page of [p, p+n), which must be usable, and hold zeros, and be nobody's yet, by at
+ * most that many threads. */
 void tg_region_touch(uint8_t *p, size_t n, unsigned threads);
 
 /* What to do about a failure to have `need` bytes at that level. */

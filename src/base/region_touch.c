@@ -1,47 +1,39 @@
-#include <stdatomic.h>
-#include <stdint.h>
 #include <unistd.h>
 
-#include "base/macros.h"
 #include "base/region_internal.h"
 #include "base/thread.h"
 
 #define STEP ((size_t)256 << 10)
 /* A thread costs a stack, whose pages are made too: one is worth its while for so much. */
 #define EACH ((size_t)8 << 20)
-#define STACK ((size_t)128 << 10)
-#define HELPERS_MAX 63U
+
+_Static_assert(TG_THREAD_STACK + TG_REGION_UNIT < TG_REGION_LARGE, "no thread for a stack");
 
 struct touch {
     uint8_t *p;
     size_t n, page;
-    _Atomic size_t next;
 };
 
-/* Nobody else has the piece yet, and it holds zeros: one is written to each page. (Reading would
- * map it read-only, and of an atomic "or" with nothing some compilers leave nothing.) */
-static void touch(void *arg)
+/* One zero is written to each page. (Reading would map it read-only, and of an atomic "or" with
+ * nothing some compilers leave nothing.) */
+static enum tg_rc touch(void *ctx, uint64_t i, unsigned worker, struct tg_err *err)
 {
-    struct touch *t = arg;
-    size_t at;
+    const struct touch *t = ctx;
+    size_t at = (size_t)i * STEP, end = at + STEP < t->n ? at + STEP : t->n;
 
-    while ((at = atomic_fetch_add(&t->next, STEP)) < t->n)
-        for (size_t end = at + STEP < t->n ? at + STEP : t->n; at < end; at += t->page)
-            *(volatile uint8_t *)(t->p + at) = 0;
+    (void)worker;
+    (void)err;
+    for (; at < end; at += t->page)
+        *(volatile uint8_t *)(t->p + at) = 0;
+    return TG_OK;
 }
 
-/* Where no thread can be had, the caller does it alone. */
+/* Where memory for it is missing the pages come later, one by one. */
 void tg_region_touch(uint8_t *p, size_t n, unsigned threads)
 {
     struct touch t = {.p = p, .n = n, .page = (size_t)sysconf(_SC_PAGESIZE)};
-    struct tg_thread *helpers[HELPERS_MAX];
-    unsigned want = threads > HELPERS_MAX ? HELPERS_MAX : threads - 1, got = 0;
+    size_t worth = 1 + n / EACH;
 
-    if (want > n / EACH)
-        want = (unsigned)(n / EACH);
-    while (got < want && tg_thread_start(touch, &t, STACK, &helpers[got], NULL) == TG_OK)
-        got++;
-    touch(&t);
-    while (got > 0)
-        tg_thread_join(helpers[--got]);
+    (void)!tg_thread_run(threads < worth ? threads : (unsigned)worth, (n + STEP - 1) / STEP, touch,
+                         &t, NULL);
 }

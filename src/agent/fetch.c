@@ -108,14 +108,21 @@ TG_RC tg_fetch_open(const struct tg_state *s, const struct tg_held *pkg, struct 
     return TG_OK;
 }
 
+/* What can't be recorded will be fetched again: nothing to be done about it. */
+static void save_if_can(struct tg_fetch *f)
+{
+    if (f->unsaved && tg_fetch_save(f, NULL) != TG_OK)
+        f->unsaved = 0;
+}
+
 void tg_fetch_free(struct tg_fetch *f)
 {
     if (!f)
         return;
     if (f->arrival && !f->finished)
         tg_arrival_end(f->arrival);
-    if (f->unsaved && !f->finished && tg_fetch_save(f, NULL) != TG_OK)
-        f->unsaved = 0; /* it will be fetched again: nothing to be done about it */
+    if (!f->finished)
+        save_if_can(f);
     tg_arrival_free(f->arrival);
     tg_fd_close(f->fd);
     tg_sha256_free(f->hash);
@@ -282,8 +289,7 @@ static TG_RC ask(struct tg_fetch *f, struct tg_device *d, const struct tg_span *
     tg_fetch_show(f);
     if (rc == TG_OK)
         return save_if_due(f, err);
-    if (f->unsaved && tg_fetch_save(f, NULL) != TG_OK)
-        f->unsaved = 0; /* it will be fetched again */
+    save_if_can(f);
     return rc;
 }
 

@@ -9,9 +9,9 @@ import select
 import socket
 import struct
 import subprocess
-import time
 
 import programs
+import tg
 
 KIT = str(programs.BUILD / "tests" / "unit" / "moai" / "moai_kit")
 EXAMPLE = programs.ROOT / "examples" / "perception-net"
@@ -191,10 +191,7 @@ class Worker:
 
     def settled(self):
         """What only loading needed has been given back."""
-        end = time.monotonic() + 30
-        while "moai.settled" not in self.log():
-            assert time.monotonic() < end, self.log()
-            time.sleep(0.02)
+        tg.wait_for("moai.settled", lambda: "moai.settled" in self.log())
         return self
 
     def wait(self, timeout=60):

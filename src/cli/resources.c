@@ -376,8 +376,13 @@ static enum tg_rc publisher_models(const struct res *o, struct tg_jlist *out, st
 {
     bool every = false;
 
-    for (size_t i = 0; i < o->models.n; i++)
+    for (size_t i = 0; i < o->models.n; i++) {
+        if (o->models.v[i][0] == '\0')
+            return TG_FAIL(err, TG_E_USAGE,
+                           "--model: the name of a model is empty: give the one in its packages' "
+                           "manifest, or --model '*' for every model");
         every |= strcmp(o->models.v[i], "*") == 0;
+    }
     if (every && o->models.n > 1)
         return TG_FAIL(err, TG_E_USAGE,
                        "--model '*' is every model: give it alone, or only names without it");

@@ -66,7 +66,8 @@ enum tg_rc tg_h_publisher_add(struct tg_call *c, struct tg_err *err)
         rc = tg_vault_trust(c, &trust, err); /* no two keys may share a component */
     if (rc == TG_E_EXISTS)
         return TG_REFUSE(c, err, TG_PROBLEM_EXISTS,
-                         "the name, the key or one of its component keys is registered already");
+                         "the name, the key or one of its component keys is registered already: "
+                         "see the list of publishers; to register one anew, remove it first");
     TG_TRY(rc);
     const struct tg_audit_entry entry = {.target = c->target, .detail = row.name};
     TG_TRY(tg_audit(c, &entry, err));

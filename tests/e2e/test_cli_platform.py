@@ -218,10 +218,13 @@ def test_a_publisher_of_every_model_is_said_to_be_one(operator, people):
     [wide] = operator.json("publisher", "list")["publishers"]
     operator.run("publisher", "remove", wide["key_id"])
     assert operator.run(*add, "wide", "--model", "*", "--model", "net", rc="USAGE").out == ""
+    assert "--model: the name of a model is empty" in operator.run(*add, "wide", "--model", "", rc="USAGE").err
     r = operator.run(*add, "meant", "--model", "*")  # asked for by name
     assert r.err == "", r
     [meant] = operator.json("publisher", "list")["publishers"]
     assert meant["models"] == wide["models"] == []
+    r = operator.run(*add, "again", rc="EXISTS")  # the same key
+    assert "registered already" in r.err and "remove it first" in r.err, r
     r = operator.run("publisher", "add", "--key", people[1].pub, "--name", "narrow", "--model", "net", "--json")
     assert r.err == "" and r.json["models"] == ["net"], r
 

@@ -31,7 +31,8 @@ ENDED = {
 # Of the calls the unit tests of the sandbox try each; the rest of the list here with TG_FULL=1 (make check).
 LATER = ("list-folder", "inet-socket", "reconnect", "trace-agent", "open-agent", "be-root", "new-namespace", "new-code", "io-uring")
 FULL = bool(os.environ.get("TG_FULL"))
-PHASES = {"loading": [what for what in ENDED if FULL or what not in LATER],
+PHASES = {"verifying": ["open-file"],  # before the first byte of the package
+          "loading": [what for what in ENDED if FULL or what not in LATER],
           "healthy": [what for what in ENDED if ENDED[what] == KILLED] if FULL else ["open-file", "kill-agent", "execute", "shut-listeners"]}
 
 
@@ -82,6 +83,10 @@ def test_what_does_not_end_it_gets_it_nothing(owned):
     _, log = owned.ship("loading:make-file", "running")
     assert "hostile: denied make-file" in log and not os.path.exists("/tmp/hostile")
     tg.wait_for("the worker before to be gone", lambda: len(tg_agent.worker_pids(a.process.pid)) == 1)
+    for when in ("loading", "healthy"):
+        _, log = owned.ship(f"{when}:look-up", "running")
+        assert "hostile: denied look-up" in log, log[-3000:]
+        tg.wait_for("the worker before to be gone", lambda: len(tg_agent.worker_pids(a.process.pid)) == 1)
     before = len(os.listdir(f"/proc/{a.process.pid}/fd"))
     _, log = owned.ship("loading:push-descriptors", "running")
     assert "hostile: reached push-descriptors" in log

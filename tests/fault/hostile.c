@@ -2,7 +2,8 @@
  * his, in the real worker, inside the sandbox that the worker has put itself into.
  *
  *     TG_HOSTILE=WHEN:WHAT    WHEN is a word of the message to the agent before which it happens
- *                             ("loading": in the first phase, "healthy": in the second)
+ *                             ("verifying": before the first byte of the package,
+ *                             "loading": in the first phase, "healthy": in the second)
  *
  * It says on standard error "hostile: reached WHAT" if what it tried worked, "hostile: denied WHAT"
  * if that failed; if it is killed it says nothing. tests/e2e/test_hostile_worker.py has what must
@@ -20,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -33,6 +35,13 @@ static pid_t agent;        /* getppid is not on the list */
 static bool open_file(void)
 {
     return syscall(SYS_openat, AT_FDCWD, secret, O_RDONLY) >= 0;
+}
+
+/* The flag with which the C library asks for a descriptor's facts, and a path all the same. */
+static bool look_up(void)
+{
+    struct stat st;
+    return syscall(SYS_newfstatat, AT_FDCWD, secret, &st, AT_EMPTY_PATH) == 0;
 }
 
 /* The very flags with which a bake leaves. */
@@ -210,6 +219,7 @@ static const struct {
     bool (*run)(void);
 } acts[] = {
     {"open-file",        open_file       },
+    {"look-up",          look_up         },
     {"make-file",        make_file       },
     {"list-folder",      list_folder     },
     {"unix-socket",      unix_socket     },

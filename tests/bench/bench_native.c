@@ -4,8 +4,9 @@
  *
  *   bench_native MODEL.onnx SOCKET ROUNDS SPIN_US    prints one JSON object (microseconds)
  *   bench_native MODEL.onnx - SECONDS                a 1 kHz loop with the bare call alone: prints
- *   bench_native MODEL.onnx SOCKET SECONDS SPIN_US loop    "seconds microseconds" of each turn;
- *                                                    with SOCKET through the library
+ *   bench_native MODEL.onnx SOCKET SECONDS SPIN_US loop    when it began (monotonic seconds), then
+ *                                                    "seconds microseconds" of each turn; with
+ *                                                    SOCKET through the library; SIGTERM ends it
  *
  * SPIN_US: how long the library looks for an answer before it sleeps (the worker's is its own). */
 #include <linux/futex.h>
@@ -218,11 +219,21 @@ static void compare(struct bench *b, size_t rounds)
         show(names[w], v[w], n, w < 2 ? ", " : "}\n");
 }
 
+static volatile sig_atomic_t enough;
+
+static void on_term(int signal)
+{
+    (void)signal;
+    enough = 1;
+}
+
 static void loop(struct bench *b, void (*call)(struct bench *), double seconds)
 {
     uint64_t start = now_ns(), next = start + PERIOD_NS;
 
-    while ((double)(next - start) < seconds * 1e9) {
+    (void)signal(SIGTERM, on_term);
+    (void)printf("%.6f\n", (double)start / 1e9);
+    while (!enough && (double)(next - start) < seconds * 1e9) {
         double at = (double)(next - start) / 1e9, took = once(b, call, &next);
 
         (void)printf("%.6f %.3f\n", at, took);

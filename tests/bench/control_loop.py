@@ -5,9 +5,10 @@
 
 Each turn of the loop makes one call of a model that does nothing: by ONNX Runtime in the loop's own process, or by
 libtensorguard to the worker. Turns are dots at the time they took; the swap is the time from the start of the new
-worker to the end of the old one. Beside the picture goes a .json with the figures in it. Loop and workers run at real-time
-priority where this user may. A worker that spins there without a pause is stopped by the kernel for 50 ms in each second
-(sched_rt_runtime_us): those are the worst turns; the deployment that wants none isolates a processor for it.
+worker to the end of the old one. Beside the picture goes a .json with the figures in it. The loop runs at real-time
+priority where this user may, as control loops do; the workers at the priority at which the agent starts them. (A worker that
+spins at real-time priority is stopped by the kernel for 50 ms in each second, sched_rt_runtime_us, and keeps the one that is
+to take over from its processor.)
 """
 import argparse
 import json
@@ -26,6 +27,7 @@ import run as bench  # noqa: E402
 
 LEFT, WIDTH, TOP, HEIGHT = 70, 760, 50, 300
 LOW, HIGH = 0, 5  # powers of ten of microseconds
+LINES = ((20, "20 µs"), (1000, "one period"))
 
 
 def loop(place, where, seconds, spin_us):
@@ -35,26 +37,29 @@ def loop(place, where, seconds, spin_us):
 
 
 def turns(child):
+    """(when it began by the monotonic clock, turns)"""
     out, _ = child.communicate(timeout=120)
     if child.returncode:
         raise SystemExit(f"the loop ended with {child.returncode}")
-    return [tuple(map(float, line.split())) for line in out.splitlines()]
+    begin, *lines = out.splitlines()
+    return float(begin), [tuple(map(float, line.split())) for line in lines]
 
 
 def with_swap(place, seconds, spin_us):
     """(turns, start and end of the swap in the loop's time)"""
-    old = place.worker(1, spin_us, part_native.real_time())
-    begin = time.monotonic()
-    child = loop(place, place.native.path, seconds, 200 if spin_us else 0)
+    old = place.worker(1, spin_us)
+    child = loop(place, place.native.path, 600, 200 if spin_us else 0)
     time.sleep(seconds * 0.4)
-    t0 = time.monotonic() - begin
-    new = place.worker(2, spin_us, part_native.real_time())
+    t0 = time.monotonic()
+    new = place.worker(2, spin_us)
     old.tell("drain")
     old.wait()
-    t1 = time.monotonic() - begin
-    got = turns(child)
+    t1 = time.monotonic()
+    time.sleep(max(seconds * 0.6 - (t1 - t0), seconds * 0.3))  # a swap that takes long leaves room for what comes after it
+    child.terminate()
+    begin, got = turns(child)
     new.stop()
-    return got, (t0, t1)
+    return got, (t0 - begin, t1 - begin)
 
 
 def percentiles(points):
@@ -84,9 +89,10 @@ def svg(series, swap, seconds):
         y = y_of(10**e)
         out.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
                    f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{10**e:,} µs</text>')
-    y = y_of(1000)
-    out.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#a33" stroke-dasharray="4 3"/>'
-               f'<text x="{LEFT + WIDTH}" y="{y - 4:.1f}" text-anchor="end" fill="#a33">one period</text>')
+    for us, what in LINES:
+        y = y_of(us)
+        out.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#a33" stroke-dasharray="4 3"/>'
+                   f'<text x="{LEFT + WIDTH}" y="{y - 4:.1f}" text-anchor="end" fill="#a33">{what}</text>')
     for k, (name, colour, points) in enumerate(series):
         # of many equal dots every third, but each that stands out
         high = sorted(p[1] for p in points)[len(points) * 98 // 100]
@@ -112,11 +118,12 @@ def main():
     args = p.parse_args()
     with tempfile.TemporaryDirectory(prefix="tg-loop-") as d:
         place = part_native.Place(pathlib.Path(d))
-        bare = turns(loop(place, "-", args.seconds, 0))
+        _, bare = turns(loop(place, "-", args.seconds, 0))
         guarded, swap = with_swap(place, args.seconds, args.spin)
     name = "with TensorGuard (worker spins)" if args.spin else "with TensorGuard (worker sleeps between calls)"
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(svg([("without: ONNX Runtime in the loop", "#c77d2e", bare), (name, "#2a7f62", guarded)], swap, args.seconds))
+    args.out.write_text(svg([("without: ONNX Runtime in the loop", "#c77d2e", bare), (name, "#2a7f62", guarded)], swap,
+                            max(args.seconds, guarded[-1][0])))
     figures = {"machine": bench.machine(), "seconds": args.seconds, "spin_us": args.spin, "swap_s": swap,
                "without": percentiles(bare), "with": {"all": percentiles(guarded), **parts(guarded, swap)},
                "real_time": bool(part_native.real_time()), "turns_failed": 0}  # the loop ends at the first call that fails

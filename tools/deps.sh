@@ -46,6 +46,7 @@ needs_test='
 py:pytest                                 | python3-pytest
 py:numpy                                  | python3-numpy
 py:pytest_timeout                         | python3-pytest-timeout
+py:xdist                                  | python3-pytest-xdist
 cmd:strace                                | strace
 cmd:gdb                                   | gdb
 cmd:g++                                   | g++

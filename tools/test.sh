@@ -6,7 +6,8 @@
 # unit       cmocka tests, compiled with gcc (warnings are errors with gcc 12)
 # sanitized  the same under AddressSanitizer and UndefinedBehaviorSanitizer
 # clang      the same compiled with clang, where clang is there (warnings are errors with clang 14)
-# python     pytest: tests/meta (house rules) and tests/e2e (programs from outside), on unit's build
+# python     pytest: tests/meta (house rules) and tests/e2e (programs from outside), on unit's build; files side by side, because
+#            much of their time is waiting for timeouts, retries and renewals to come
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,6 +18,10 @@ base=${BUILD:-build}
 meson=/usr/bin/meson
 [ -x $meson ] || meson=meson
 results=()
+# How many files of tests run at once: as many as there are processors, but what each starts needs memory (some a few GiB).
+at_once=$(nproc)
+[ "$at_once" -ge 2 ] || at_once=2
+[ "$at_once" -le 4 ] || at_once=4
 
 title() { printf '\n== %s\n' "$*"; }
 
@@ -59,8 +64,8 @@ for part in "$@"; do
         CC=gcc tools/build.sh "$base-test" $(werror_for gcc 12) >"$base-test.log" 2>&1 || tail -20 "$base-test.log"
         rm -f "$base-test.log" "$base-test/pytest.xml"
         mkdir -p "$base-test"
-        TENSORGUARD_BUILD=$base-test /usr/bin/python3 -m pytest -q -ra -p no:cacheprovider -c tests/pytest.ini \
-            --junitxml="$base-test/pytest.xml" tests/meta tests/e2e
+        TENSORGUARD_BUILD=$base-test /usr/bin/python3 -m pytest -q -ra -n "$at_once" --dist loadfile -p no:cacheprovider \
+            -c tests/pytest.ini --junitxml="$base-test/pytest.xml" tests/meta tests/e2e
         results+=("python:$?:pytest:$base-test/pytest.xml")
         ;;
     *)

@@ -257,7 +257,7 @@ static enum tg_rc renew_grant(struct tg_call *c, const struct tg_directive_row *
     bool due;
 
     TG_TRY(grant_due(c, d, &due, err));
-    if (!due)
+    if (!due || (d->not_after != 0 && c->now >= d->not_after)) /* no device would run it */
         return TG_OK;
     TG_TRY(tg_package_get(c->db, d->h, c->arena, &package, err));
     TG_TRY(tg_device_get(c->db, c->who.id, c->arena, &device, err));
@@ -274,6 +274,22 @@ static enum tg_rc renew_grant(struct tg_call *c, const struct tg_directive_row *
         TG_TRY(tg_audit(c, &entry, err));
     }
     return tg_db_commit(c->db, err);
+}
+
+/* What ran last on a device, where that is another package than it is to have now: the device goes
+ * on with it for as long as the newer one is not there, or fails. */
+static enum tg_rc renew_ran(struct tg_call *c, const struct tg_directive_query *q,
+                            const struct tg_directive_row *now, struct tg_err *err)
+{
+    struct tg_directive_row ran;
+
+    enum tg_rc rc = tg_update_ran(c->db, q, c->arena, &ran, err);
+    if (rc == TG_E_NOTFOUND)
+        return TG_OK;
+    TG_TRY(rc);
+    if (now != NULL && tg_bytes_eq(TG_BYTES_OF(ran.h), TG_BYTES_OF(now->h)))
+        return TG_OK;
+    return renew_grant(c, &ran, err);
 }
 
 static enum tg_rc write_offer(struct tg_call *c, const struct tg_directive_row *d,
@@ -403,5 +419,6 @@ enum tg_rc tg_h_checkin(struct tg_call *c, struct tg_err *err)
     }
     if (rc != TG_OK && rc != TG_E_NOTFOUND)
         return rc;
+    TG_TRY(renew_ran(c, &q, rc == TG_OK ? &d : NULL, err));
     return tg_call_answer(c, 200, &tg_wire_directions, &out, err);
 }

@@ -9,6 +9,11 @@
 #include "store/fleet.h"
 #include "wire/device.h"
 
+static enum tg_rc nothing_of_that(struct tg_call *c, struct tg_err *err)
+{
+    return TG_REFUSE(c, err, TG_PROBLEM_NOT_FOUND, "nothing of that is deployed to this device");
+}
+
 /* A device may have what was deployed to it; anything else does not exist for it. */
 static enum tg_rc check_concerns(struct tg_call *c, const uint8_t h[32], struct tg_err *err)
 {
@@ -16,10 +21,27 @@ static enum tg_rc check_concerns(struct tg_call *c, const uint8_t h[32], struct 
 
     TG_TRY(tg_call_about(c, h, err));
     TG_TRY(tg_update_concerns(c->db, c->who.id, h, &tg_ends, &yes, err));
-    if (!yes)
-        return TG_REFUSE(c, err, TG_PROBLEM_NOT_FOUND,
-                         "nothing of that is deployed to this device");
-    return TG_OK;
+    return yes ? TG_OK : nothing_of_that(c, err);
+}
+
+/* And the grants of what ran on it last, by its reports of what was deployed to it: until something
+ * newer runs there, a grant that lapses must not leave it without. */
+static enum tg_rc check_grants(struct tg_call *c, const uint8_t h[32], struct tg_err *err)
+{
+    const struct tg_directive_query q = {c->who.id, c->who.kem_key_id, tg_ends};
+    struct tg_directive_row ran;
+    bool yes = false;
+
+    TG_TRY(tg_call_about(c, h, err));
+    TG_TRY(tg_update_concerns(c->db, c->who.id, h, &tg_ends, &yes, err));
+    if (yes)
+        return TG_OK;
+    enum tg_rc rc = tg_update_ran(c->db, &q, c->arena, &ran, err);
+    if (rc == TG_E_NOTFOUND)
+        return nothing_of_that(c, err);
+    TG_TRY(rc);
+    yes = tg_bytes_eq(TG_BYTES_OF(ran.h), tg_bytes_make(h, sizeof(ran.h)));
+    return yes ? TG_OK : nothing_of_that(c, err);
 }
 
 enum tg_rc tg_h_device_blob(struct tg_call *c, struct tg_err *err)
@@ -52,7 +74,7 @@ enum tg_rc tg_h_device_grant(struct tg_call *c, struct tg_err *err)
     uint8_t h[32];
 
     tg_call_param_bytes(c, 0, h, sizeof(h));
-    TG_TRY(check_concerns(c, h, err));
+    TG_TRY(check_grants(c, h, err));
     TG_TRY(tg_fleet_get(c->db, c->who.fleet, c->arena, &fleet, err));
     TG_TRY(tg_grant_usable(c, h, fleet.grants, &grant, err));
     TG_TRY(tell_grant(c, &grant, err));
@@ -113,6 +135,14 @@ static enum tg_rc tell_fetch(struct tg_call *c, const struct tg_update_row *was,
     return tg_audit(c, &entry, err);
 }
 
+/* Does it run there, now that it says this? Nothing but the device's own word tells; it only counts
+ * for what was deployed to it. */
+static bool runs(const struct tg_update_row *was, int state)
+{
+    return state == TG_UPDATE_RUNNING ||
+           (was->ran && state != TG_UPDATE_FAILED && state != TG_UPDATE_ROLLED_BACK);
+}
+
 static enum tg_rc apply(struct tg_call *c, const struct tg_update_row *was,
                         const struct tg_wire_report *in, struct tg_err *err)
 {
@@ -120,7 +150,8 @@ static enum tg_rc apply(struct tg_call *c, const struct tg_update_row *was,
                                      .code = in->code != NULL ? in->code : "",
                                      .reason = in->reason != NULL ? in->reason : "",
                                      .seq = in->seq,
-                                     .updated_at = c->now};
+                                     .updated_at = c->now,
+                                     .ran = runs(was, in->state)};
     struct tg_audit_entry entry = {.target = c->target, .package = c->package};
 
     TG_TRY(tg_update_set(c->db, was, &is, err));
@@ -156,6 +187,30 @@ static enum tg_rc handed_over(struct tg_call *c, const struct tg_update_row *was
     return tg_call_answer(c, 200, &tg_wire_reported, &out, err);
 }
 
+/* The word of a device that was away when something newer took an update's place. The update is
+ * over, and that is the answer; but whether its package came to run, or the device has gone back
+ * from it, decides whose grants it gets (check_grants). "Running" counts only where the device had
+ * told before that it was taking the package: what it was merely offered, or what failed, it can't
+ * claim afterwards. */
+static enum tg_rc remember_late(struct tg_call *c, const struct tg_update_row *was,
+                                const struct tg_wire_report *in, struct tg_err *err)
+{
+    struct tg_update_row is = *was;
+    struct tg_audit_entry entry = {.target = c->target, .package = c->package};
+    bool took = was->ended_from >= TG_UPDATE_DOWNLOADING && was->ended_from <= TG_UPDATE_RUNNING;
+
+    is.ran = runs(was, in->state);
+    is.seq = in->seq;
+    if (was->state != TG_UPDATE_SUPERSEDED || in->seq <= was->seq || is.ran == was->ran ||
+        (is.ran && !took))
+        return TG_OK;
+    TG_TRY(tg_update_set(c->db, was, &is, err));
+    TG_TRY(tg_call_text(c, &entry.detail, err, "%s, told after it was superseded",
+                        tg_update_state_names[in->state]));
+    TG_TRY(tg_audit(c, &entry, err));
+    return tg_db_commit(c->db, err);
+}
+
 enum tg_rc tg_h_report(struct tg_call *c, struct tg_err *err)
 {
     struct tg_wire_report in;
@@ -171,6 +226,7 @@ enum tg_rc tg_h_report(struct tg_call *c, struct tg_err *err)
     TG_TRY(tg_call_about(c, deployment.h, err));
     if (in.handover != NULL)
         return handed_over(c, &was, &in, err);
+    TG_TRY(remember_late(c, &was, &in, err));
     TG_TRY(decide(c, &was, &in, &applies, err));
     if (applies)
         TG_TRY(apply(c, &was, &in, err));

@@ -111,7 +111,8 @@ TG_RC tg_update_fan_out(struct tg_db *db, const struct tg_deployment_row *d,
 {
     TG_TRY(tg_sql_exec(
         db,
-        TG_SQL("UPDATE updates SET state = ?, updated_at = ? WHERE state <> ? AND state <> ?"
+        TG_SQL("UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
+               " WHERE state <> ? AND state <> ?"
                " AND device IN (SELECT id FROM devices WHERE fleet = ? AND (? IS NULL OR id = ?))",
                tg_sql_i(ends->superseded), tg_sql_i(now), tg_sql_i(ends->superseded),
                tg_sql_i(ends->cancelled), tg_sql_t(d->fleet), tg_sql_t(d->device),
@@ -141,7 +142,7 @@ TG_RC tg_update_end_deployment(struct tg_db *db, const char *deployment,
                                const struct tg_update_ends *ends, int64_t now, struct tg_err *err)
 {
     return tg_sql_exec(db,
-                       TG_SQL("UPDATE updates SET state = ?, updated_at = ?"
+                       TG_SQL("UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
                               " WHERE deployment = ? AND state <> ? AND state <> ?",
                               tg_sql_i(ends->cancelled), tg_sql_i(now), tg_sql_t(deployment),
                               tg_sql_i(ends->superseded), tg_sql_i(ends->cancelled)),
@@ -152,7 +153,7 @@ TG_RC tg_update_end_device(struct tg_db *db, const char *device, const struct tg
                            int64_t now, struct tg_err *err)
 {
     return tg_sql_exec(db,
-                       TG_SQL("UPDATE updates SET state = ?, updated_at = ?"
+                       TG_SQL("UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
                               " WHERE device = ? AND state <> ? AND state <> ?",
                               tg_sql_i(ends->cancelled), tg_sql_i(now), tg_sql_t(device),
                               tg_sql_i(ends->superseded), tg_sql_i(ends->cancelled)),
@@ -163,12 +164,14 @@ TG_RC tg_update_end_device(struct tg_db *db, const char *device, const struct tg
 static const struct tg_col update_col[] = {
     TG_COL_STR(T, deployment), TG_COL_STR(T, device),     TG_COL_STR(T, device_name),
     TG_COL_INT(T, state),      TG_COL_STR(T, code),       TG_COL_STR(T, reason),
-    TG_COL_U64(T, seq),        TG_COL_I64(T, updated_at),
+    TG_COL_U64(T, seq),        TG_COL_I64(T, updated_at), TG_COL_BOOL(T, ran),
+    TG_COL_INT(T, ended_from),
 };
 static const struct tg_cols update_cols = TG_COLS(T, update_col, "update");
 #undef T
 #define UPDATE                                                                                     \
-    "u.deployment, u.device, v.name, u.state, u.code, u.reason, u.seq, u.updated_at"               \
+    "u.deployment, u.device, v.name, u.state, u.code, u.reason, u.seq, u.updated_at, u.ran,"       \
+    " u.ended_from"                                                                                \
     " FROM updates u JOIN devices v ON v.id = u.device"
 
 TG_RC tg_update_list(struct tg_db *db, const char *deployment, const struct tg_page *page,
@@ -197,11 +200,12 @@ TG_RC tg_update_set(struct tg_db *db, const struct tg_update_row *was,
 {
     return tg_sql_exec_one(
         db,
-        TG_SQL("UPDATE updates SET state = ?, code = ?, reason = ?, seq = ?, updated_at = ?"
+        TG_SQL("UPDATE updates SET state = ?, code = ?, reason = ?, seq = ?, updated_at = ?,"
+               " ran = ?"
                " WHERE deployment = ? AND device = ? AND state = ? AND seq = ?",
                tg_sql_i(is->state), tg_sql_t(is->code), tg_sql_t(is->reason), tg_sql_u(is->seq),
-               tg_sql_i(is->updated_at), tg_sql_t(was->deployment), tg_sql_t(was->device),
-               tg_sql_i(was->state), tg_sql_u(was->seq)),
+               tg_sql_i(is->updated_at), tg_sql_i(is->ran), tg_sql_t(was->deployment),
+               tg_sql_t(was->device), tg_sql_i(was->state), tg_sql_u(was->seq)),
         "update in this state", err);
 }
 
@@ -216,21 +220,39 @@ static const struct tg_col directive_col[] = {
 static const struct tg_cols directive_cols = TG_COLS(T, directive_col, "update");
 #undef T
 
+#define DIRECTIVE                                                                                  \
+    "SELECT u.deployment, d.h, p.blob_sha256, p.blob_size, p.vault,"                               \
+    " (SELECT COUNT(*) FROM package_recipients r WHERE r.h = d.h AND r.kem_key_id = ?),"           \
+    " f.grants, p.not_after, u.state, u.seq, u.reason, d.document_sha256, d.document_at"           \
+    " FROM updates u JOIN deployments d ON d.id = u.deployment"                                    \
+    " JOIN packages p ON p.h = d.h JOIN fleets f ON f.name = d.fleet"
+
 TG_RC tg_directive_get(struct tg_db *db, const struct tg_directive_query *q, struct tg_arena *arena,
                        struct tg_directive_row *row, struct tg_err *err)
 {
-    return tg_sql_one(
-        db,
-        TG_SQL("SELECT u.deployment, d.h, p.blob_sha256, p.blob_size, p.vault,"
-               " (SELECT COUNT(*) FROM package_recipients r WHERE r.h = d.h AND r.kem_key_id = ?),"
-               " f.grants, p.not_after, u.state, u.seq, u.reason, d.document_sha256, d.document_at"
-               " FROM updates u JOIN deployments d ON d.id = u.deployment"
-               " JOIN packages p ON p.h = d.h JOIN fleets f ON f.name = d.fleet"
-               " WHERE u.device = ? AND u.state <> ? AND u.state <> ? AND d.state = 0"
-               " ORDER BY u.deployment_seq DESC LIMIT 1",
-               tg_sql_b(q->kem_key_id, 16), tg_sql_t(q->device), tg_sql_i(q->ends.superseded),
-               tg_sql_i(q->ends.cancelled)),
-        &directive_cols, arena, row, err);
+    return tg_sql_one(db,
+                      TG_SQL(DIRECTIVE
+                             " WHERE u.device = ? AND u.state <> ? AND u.state <> ? AND d.state = 0"
+                             " ORDER BY u.deployment_seq DESC LIMIT 1",
+                             tg_sql_b(q->kem_key_id, 16), tg_sql_t(q->device),
+                             tg_sql_i(q->ends.superseded), tg_sql_i(q->ends.cancelled)),
+                      &directive_cols, arena, row, err);
+}
+
+TG_RC tg_update_ran(struct tg_db *db, const struct tg_directive_query *q, struct tg_arena *arena,
+                    struct tg_directive_row *row, struct tg_err *err)
+{
+    return tg_sql_one(db,
+                      TG_SQL(DIRECTIVE
+                             " WHERE u.device = ? AND u.ran <> 0 AND u.state <> ? AND d.state = 0"
+                             " AND u.deployment_seq = (SELECT MAX(n.deployment_seq) FROM updates n"
+                             " WHERE n.device = ? AND n.ran <> 0)"
+                             " AND NOT EXISTS (SELECT 1 FROM updates w JOIN deployments x"
+                             " ON x.id = w.deployment WHERE w.device = ? AND x.h = d.h"
+                             " AND x.seq > d.seq AND x.state <> 0)",
+                             tg_sql_b(q->kem_key_id, 16), tg_sql_t(q->device),
+                             tg_sql_i(q->ends.cancelled), tg_sql_t(q->device), tg_sql_t(q->device)),
+                      &directive_cols, arena, row, err);
 }
 
 TG_RC tg_update_concerns(struct tg_db *db, const char *device, const uint8_t h[32],

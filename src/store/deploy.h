@@ -73,6 +73,8 @@ struct tg_update_row {
     const char *code, *reason;
     uint64_t seq;
     int64_t updated_at;
+    bool ran;       /* the device said that it runs, and has not said since that it went back */
+    int ended_from; /* the state in which it was superseded or cancelled; not written */
 };
 
 /* Updates of one deployment by device id. */
@@ -109,6 +111,11 @@ struct tg_directive_query {
 /* @retval TG_E_NOTFOUND nothing to do */
 TG_RC tg_directive_get(struct tg_db *db, const struct tg_directive_query *q, struct tg_arena *arena,
                        struct tg_directive_row *row, struct tg_err *err);
+/* The newest update of a device that ran there, over or not: what it runs, or would go on with.
+ * @retval TG_E_NOTFOUND none did, or its package was withdrawn: its deployment, or a newer one of
+ * the same package for this device, was cancelled, or the device revoked */
+TG_RC tg_update_ran(struct tg_db *db, const struct tg_directive_query *q, struct tg_arena *arena,
+                    struct tg_directive_row *row, struct tg_err *err);
 /* May this device have this package: was it offered, and is it not over? */
 TG_RC tg_update_concerns(struct tg_db *db, const char *device, const uint8_t h[32],
                          const struct tg_update_ends *ends, bool *yes, struct tg_err *err);

@@ -89,5 +89,12 @@ static const char version_1[] =
 static const char version_2[] =
     "ALTER TABLE devices ADD COLUMN protection TEXT NOT NULL DEFAULT '';";
 
-const char *const tg_migrations[] = {version_1, version_2};
+/* What ran on a device outlives the update that brought it, which something newer ends: whether the
+ * device said that it ran, and the state the update was in when it was ended. 6 is "running". */
+static const char version_3[] =
+    "ALTER TABLE updates ADD COLUMN ran BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE updates ADD COLUMN ended_from BIGINT NOT NULL DEFAULT 0;"
+    "UPDATE updates SET ran = 1 WHERE state = 6;";
+
+const char *const tg_migrations[] = {version_1, version_2, version_3};
 const size_t tg_migrations_n = TG_ARRAY_LEN(tg_migrations);

@@ -516,6 +516,88 @@ static void test_updates_compare_and_set(void **state)
     assert_string_equal(got.reason, "r");
 }
 
+/* An update's state in one step, whether the device says that it runs, and the report's number. */
+static void say(struct fix *f, const char *deployment, int state, bool ran)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_update_row was, is;
+
+    assert_ok(tg_db_begin(f->db, &err));
+    assert_ok(tg_update_get(f->db, deployment, "d1", f->arena, &was, &err));
+    is = was;
+    is.state = state;
+    is.ran = ran;
+    is.seq++;
+    assert_ok(tg_update_set(f->db, &was, &is, &err));
+    assert_ok(tg_db_commit(f->db, &err));
+}
+
+static void cancel(struct fix *f, const char *deployment)
+{
+    struct tg_err err = TG_ERR_INIT;
+
+    assert_ok(tg_db_begin(f->db, &err));
+    assert_ok(tg_deployment_cancel(f->db, deployment, &err));
+    assert_ok(tg_update_end_deployment(f->db, deployment, &ends, 6, &err));
+    assert_ok(tg_db_commit(f->db, &err));
+}
+
+static const char *ran_on(struct fix *f, const char *device)
+{
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_directive_row row;
+    uint8_t kem[16] = {0};
+    const struct tg_directive_query q = {device, kem, ends};
+
+    enum tg_rc rc = tg_update_ran(f->db, &q, f->arena, &row, &err);
+    if (rc == TG_E_NOTFOUND)
+        return "none";
+    assert_ok(rc);
+    return row.deployment;
+}
+
+/* Whatever took an update's place, until that has run itself; and nothing that was called off. */
+static void test_what_ran_last(void **state)
+{
+    struct fix *f = *state;
+    struct tg_err err = TG_ERR_INIT;
+    struct tg_update_row got;
+
+    add_fleet(f->db, "a");
+    add_device(f->db, "d1", "a");
+    add_device(f->db, "d2", "a");
+    for (uint8_t tag = 1; tag <= 3; tag++)
+        add_package(f->db, tag, true);
+    deploy(f->db, "p1", 1, "a", NULL);
+    assert_string_equal(ran_on(f, "d1"), "none");
+    say(f, "p1", 6, true);
+    deploy(f->db, "p2", 2, "a", NULL);
+    assert_ok(tg_update_get(f->db, "p1", "d1", f->arena, &got, &err));
+    assert_int_equal(got.state, ends.superseded);
+    assert_int_equal(got.ended_from, 6);
+    assert_true(got.ran);
+    assert_string_equal(ran_on(f, "d1"), "p1");
+    assert_string_equal(ran_on(f, "d2"), "none");
+    say(f, "p2", 6, true);
+    assert_string_equal(ran_on(f, "d1"), "p2");
+    say(f, "p2", 8, false); /* it went back */
+    assert_string_equal(ran_on(f, "d1"), "p1");
+    say(f, "p2", 6, true);
+    deploy(f->db, "p3", 3, "a", NULL);
+    assert_string_equal(ran_on(f, "d1"), "p2");
+    cancel(f, "p3"); /* of another package */
+    assert_string_equal(ran_on(f, "d1"), "p2");
+    deploy(f->db, "p4", 2, "a", NULL);
+    cancel(f, "p4"); /* of the same one: withdrawn, though p2 itself was not */
+    assert_string_equal(ran_on(f, "d1"), "none");
+    deploy(f->db, "p5", 1, "a", NULL);
+    say(f, "p5", 6, true);
+    assert_string_equal(ran_on(f, "d1"), "p5");
+    deploy(f->db, "p6", 3, "a", NULL);
+    cancel(f, "p5"); /* after it was superseded */
+    assert_string_equal(ran_on(f, "d1"), "none");
+}
+
 static void test_audit_by_package(void **state)
 {
     struct fix *f = *state;
@@ -569,6 +651,7 @@ int main(void)
         T(test_upload_parts),
         T(test_newest_deployment_wins),
         T(test_updates_compare_and_set),
+        T(test_what_ran_last),
         T(test_audit_by_package),
     };
 

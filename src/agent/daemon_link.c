@@ -209,7 +209,8 @@ static void fetch_broke(struct tg_daemon *d, const struct tg_job *job)
         tg_install_event(d, TG_INE_REFUSED);
         return;
     }
-    if (job->local || job->rc == TG_E_NOTFOUND || d->install.breaks + 1 >= STREAM_BREAKS_MAX)
+    if (job->local || job->lost || job->rc == TG_E_NOTFOUND ||
+        d->install.breaks + 1 >= STREAM_BREAKS_MAX)
         tg_stream_end(d); /* it would wait for nobody knows how long, in locked memory */
     /* a broken connection is no failure of the update: it goes on from there */
     if (news)

@@ -21,14 +21,21 @@
 #define JOIN_WAIT_S 2
 #define STACK_BYTES (512 * 1024)
 #define AGAIN_MAX 8
+#define AGAIN_TRIES_MAX 3 /* requests for the same bytes that broke, before they count as lost */
 #define LOOKS_MAX 256 /* of a package's front: each asks for at least 128 KiB of at most 40 MiB */
+
+/* Bytes to fetch once more, until they are there. */
+struct again {
+    struct tg_span range;
+    unsigned tries;
+};
 
 struct tg_jobs {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool queued, ended, quit;        /* under lock */
-    struct tg_span again[AGAIN_MAX]; /* likewise */
+    bool queued, ended, quit;      /* under lock */
+    struct again again[AGAIN_MAX]; /* likewise */
     size_t n_again;
     bool busy; /* main thread's */
     atomic_bool cancel;
@@ -232,31 +239,47 @@ static TG_RC offer_stream(struct tg_jobs *j, struct tg_job *job, struct tg_err *
     return TG_OK;
 }
 
-static bool next_again(struct tg_jobs *j, struct tg_span *out)
+/* One more try for the first of them: it stays until it is fetched. */
+static bool first_again(struct tg_jobs *j, struct again *out)
 {
     (void)pthread_mutex_lock(&j->lock);
     bool any = j->n_again > 0;
     if (any) {
+        j->again[0].tries++;
         *out = j->again[0];
-        j->n_again--;
-        memmove(j->again, j->again + 1, j->n_again * sizeof j->again[0]);
     }
     (void)pthread_mutex_unlock(&j->lock);
     return any;
 }
 
-static TG_RC fetch_agains(struct tg_jobs *j, struct tg_err *err)
+/* The main thread may have cleared them meanwhile, and even asked for others. */
+static void again_fetched(struct tg_jobs *j, const struct tg_span *range)
 {
-    struct tg_span again;
-    while (next_again(j, &again))
-        TG_TRY(tg_fetch_again(j->fetch, &j->device, &again, err));
+    (void)pthread_mutex_lock(&j->lock);
+    const struct tg_span *first = &j->again[0].range;
+    if (j->n_again > 0 && first->off == range->off && first->end == range->end) {
+        j->n_again--;
+        memmove(j->again, j->again + 1, j->n_again * sizeof j->again[0]);
+    }
+    (void)pthread_mutex_unlock(&j->lock);
+}
+
+static TG_RC fetch_agains(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    struct again again;
+    while (first_again(j, &again)) {
+        enum tg_rc rc = tg_fetch_again(j->fetch, &j->device, &again.range, err);
+        job->lost = rc != TG_OK && again.tries >= AGAIN_TRIES_MAX;
+        TG_TRY(rc);
+        again_fetched(j, &again.range);
+    }
     return TG_OK;
 }
 
 /* One request, or a few small ones. */
 static TG_RC fetch_some(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
 {
-    TG_TRY(fetch_agains(j, err));
+    TG_TRY(fetch_agains(j, job, err));
     if (!j->looked)
         TG_TRY(look_at_front(j, job, err));
     else
@@ -278,7 +301,7 @@ static TG_RC fetch_more(struct tg_jobs *j, struct tg_job *job, struct tg_err *er
     enum tg_rc rc = fetch_some(j, job, err);
     job->have = tg_fetch_have(j->fetch);
     if (rc == TG_OK && tg_fetch_complete(j->fetch))
-        rc = fetch_agains(j, err);
+        rc = fetch_agains(j, job, err);
     job->local = job->local || rc == TG_E_LIMIT;
     TG_TRY(rc);
     if (!j->looked || !tg_fetch_complete(j->fetch))
@@ -486,7 +509,7 @@ TG_RC tg_jobs_again(struct tg_jobs *j, const struct tg_span *range)
     (void)pthread_mutex_lock(&j->lock);
     enum tg_rc rc = j->n_again < AGAIN_MAX ? TG_OK : TG_E_LIMIT;
     if (rc == TG_OK)
-        j->again[j->n_again++] = *range;
+        j->again[j->n_again++] = (struct again){.range = *range};
     (void)pthread_mutex_unlock(&j->lock);
     return rc;
 }

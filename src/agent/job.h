@@ -58,6 +58,7 @@ struct tg_job {
     uint64_t have; /* FETCH: bytes so far */
     bool news;     /* GRANT: another grant than were here */
     bool granted;  /* FETCH: the grant came before the payload */
+    bool lost;     /* FETCH: bytes that were asked for again and again, each time in vain */
     bool waiting;  /* FETCH: all there, but not as named: the worker that follows may say where */
     int arrival;   /* FETCH: the page, once signatures, policy and grant are checked; closed by who
                       takes the job's result; -1: not (yet) */
@@ -82,7 +83,8 @@ void tg_jobs_start(struct tg_jobs *j, const struct tg_job *job);
 /* The ended job, once; false: none. */
 bool tg_jobs_take(struct tg_jobs *j, struct tg_job *out);
 /* Fetch bytes of the package under way once more, before anything else of it. From the main thread,
- * busy or not; kept until a FETCH runs, or _clear. @retval TG_E_LIMIT too many wait */
+ * busy or not; kept until a FETCH has fetched them (or says that they are lost), or _clear.
+ * @retval TG_E_LIMIT too many wait */
 TG_RC tg_jobs_again(struct tg_jobs *j, const struct tg_span *range);
 bool tg_jobs_again_waits(struct tg_jobs *j);
 void tg_jobs_again_clear(struct tg_jobs *j);

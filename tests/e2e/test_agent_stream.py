@@ -269,3 +269,52 @@ def test_a_link_that_becomes_slow_does_not_keep_the_agent_from_the_platform(prox
     world.api.delete(f"/api/v1/deployments/{d}", expect=200)
     tg.wait_for("the end of the part", lambda: a.poke() or not part(a, h).exists(), deadline=60, every=0.5)
     assert proxy.bytes - before < 36 << 20
+
+
+def breaks(a):
+    """How often the download broke."""
+    return len(re.findall(r"agent\.update.* waiting_ms=", a.log_text()))
+
+
+def asks_again(world, proxy, a):
+    """A chunk that is wrong, which the worker finds while each answer of the platform's breaks."""
+    h = large(world)
+    proxy.rate = SLOW
+    a.start()
+    d = world.deploy(h)
+    wait_decrypting(a)
+    pid = early(a)[0]
+    os.kill(pid, signal.SIGSTOP)
+    at = tg_agent.fetched(part(a, h)) + SIZE // 4
+    tg.wait_for("that place", lambda: tg_agent.fetched(part(a, h)) > at + SIZE // 8)
+    damage(part(a, h), at)
+    assert breaks(a) == 0
+    proxy.cut_after = 0
+    tg.wait_for("the download's break", lambda: breaks(a), every=0.01)
+    os.kill(pid, signal.SIGCONT)
+    tg.wait_for("the request for the chunk", lambda: "agent.fetch again=" in a.log_text(), every=0.01)
+    return d, h
+
+
+def test_damaged_chunk_whose_request_breaks_is_asked_for_again(proxied):
+    world, proxy, a = proxied
+    d, h = asks_again(world, proxy, a)
+    before = breaks(a)
+    tg.wait_for("its break", lambda: breaks(a) > before, every=0.01)
+    proxy.cut_after = None
+    moved, had = proxy.bytes, tg_agent.fetched(part(a, h))
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)
+    assert starts(a) == ["early"] and a.log_text().count("moai.again") == 1, a.log_text()
+    assert proxy.bytes - moved < (SIZE - had) * 1.2 + (2 << 20), "one chunk was fetched again, not all of it"
+
+
+def test_damaged_chunk_whose_request_always_breaks_ends_the_worker(proxied):
+    """It is not waited for without end; when the network is back the download goes on, and starts over by its digest."""
+    world, proxy, a = proxied
+    d, _ = asks_again(world, proxy, a)
+    tg.wait_for("the worker's end", lambda: "early=ended" in a.log_text())
+    assert breaks(a) <= 4
+    proxy.cut_after = proxy.rate = None
+    world.wait_update(d, a.id, "running")
+    assert a.serves(1)

@@ -46,6 +46,18 @@ void tg_daemon_why(struct tg_why *why, enum tg_rc code, const char *text)
     memcpy(why->text, copy, sizeof copy);
 }
 
+void tg_daemon_why_grant(struct tg_why *why, enum tg_rc code, const char *what)
+{
+    char text[TG_ERR_MAX + 2 * TG_REASON_TEXT];
+    (void)snprintf(
+        text, sizeof text,
+        "waits for a new grant (%s): the platform's vault makes it, or the package's "
+        "author with tensorguard grant and tensorguard package grant%s",
+        what,
+        code == TG_E_EXPIRED ? "; if the old grant should be valid set this device's clock" : "");
+    tg_daemon_why(why, code, text);
+}
+
 void tg_daemon_point(const struct tg_daemon *d, const char *name)
 {
     if (d->opts.kill_at && strcmp(d->opts.kill_at, name) == 0)

@@ -93,8 +93,11 @@ static void start_fetch(struct tg_daemon *d)
     if (d->install.fresh) {
         d->install.have = 0;
         d->install.alone = false;
+        d->install.here = false;
     }
-    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_DOWNLOADING, NULL);
+    if (!d->install.here) /* the reason for which it waits stays told */
+        tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_DOWNLOADING,
+                         d->install.lapsed ? &d->install.why : NULL);
 }
 
 /* The number of tries is written down before each, so that a package that takes the whole device
@@ -180,6 +183,14 @@ void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot)
     d->install.told = tell;
     tg_daemon_report(d, d->journal.pkg.deployment_id,
                      verifying ? TG_UPDATE_VERIFYING : TG_UPDATE_LOADING, NULL);
+}
+
+void tg_install_lapsed(struct tg_daemon *d, const struct tg_err *err)
+{
+    d->install.lapsed = d->install.here = true;
+    tg_daemon_why_grant(&d->install.why, err->rc, err->msg);
+    tg_daemon_report(d, d->journal.pkg.deployment_id, TG_UPDATE_DOWNLOADING, &d->install.why);
+    tg_install_event(d, TG_INE_LAPSED);
 }
 
 /* The rollback record before it serves, what serves when it does. A kill between the two, or a
@@ -328,6 +339,7 @@ static void begin(struct tg_daemon *d, const struct tg_directive *dir)
     d->journal = (struct tg_journal){.set = true, .pkg = dir->pkg};
     d->install.grant = dir->grant;
     d->install.lapsed = false;
+    memcpy(d->install.grant_seen, dir->grant_sha256, 32);
     if (rc != TG_OK) {
         tg_daemon_why(&d->install.why, rc, err.msg);
         give_up(d);
@@ -346,6 +358,15 @@ static void begin(struct tg_daemon *d, const struct tg_directive *dir)
     tg_install_event(d, TG_INE_OFFER);
 }
 
+/* A grant that was not there when it was asked for last is not left to the pause. */
+static void look_at_awaited_grant(struct tg_daemon *d, const struct tg_directive *dir)
+{
+    bool news = dir->grant && !tg_mem_eq(dir->grant_sha256, d->install.grant_seen, 32);
+    memcpy(d->install.grant_seen, dir->grant_sha256, 32);
+    if (news && d->install.here && d->install.state == TG_IN_FETCH_WAIT)
+        d->install.wake_ms = 0;
+}
+
 /* The same deployment again: a renewed document, a co-signed file, or a report the platform lost.
  */
 static void again(struct tg_daemon *d, const struct tg_directive *dir)
@@ -356,6 +377,7 @@ static void again(struct tg_daemon *d, const struct tg_directive *dir)
         tg_log_err("agent.deployment", &err);
     d->install.grant = dir->grant;
     look_at_grant(d, dir);
+    look_at_awaited_grant(d, dir);
     bool fetching = d->install.state == TG_IN_FETCHING || d->install.state == TG_IN_FETCH_WAIT;
     if (fetching && !tg_mem_eq(d->journal.pkg.blob, dir->pkg.blob, 32)) {
         tg_stream_end(d); /* it reads the other file */
@@ -419,7 +441,7 @@ void tg_install_resume(struct tg_daemon *d)
         if (serves)
             return; /* recorded; the serving machine starts it and says so when it runs */
         if (tg_policy_grant_wanted(&d->state, &d->set, &d->journal.pkg, tg_clock_now(), &err)) {
-            tg_daemon_why(&d->install.why, TG_E_EXPIRED, err.msg);
+            tg_daemon_why_grant(&d->install.why, err.rc, err.msg);
             d->install.lapsed = d->install.fresh = true; /* the package stays: only that is due */
             tg_install_event(d, TG_INE_OFFER);
             return;

@@ -43,7 +43,9 @@ struct tg_install {
     uint64_t wake_ms;
     bool fetch;                /* the network thread should fetch */
     bool grant;                /* with a grant */
-    bool lapsed;               /* its grant has: with one, whatever the platform says of it */
+    bool lapsed;               /* it takes one: whatever the platform says of it */
+    bool here;                 /* the package is in place: only the grant is due */
+    uint8_t grant_seen[32];    /* SHA-256 of the one that the platform told of last */
     bool fresh;                /* nothing of this offer was asked for yet in this run */
     uint64_t have;             /* bytes */
     enum tg_worker_phase told; /* phase last reported */
@@ -117,6 +119,8 @@ uint64_t tg_daemon_now_ms(void);
 void tg_daemon_handed_over(struct tg_daemon *d, const struct tg_worker *w);
 uint32_t tg_daemon_random(void);
 void tg_daemon_why(struct tg_why *why, enum tg_rc code, const char *text);
+/* It waits for a grant; what: what is wrong with the one it has. */
+void tg_daemon_why_grant(struct tg_why *why, enum tg_rc code, const char *what);
 /* Fault drill: die here if asked to. */
 void tg_daemon_point(const struct tg_daemon *d, const char *name);
 /* Save the journal at a step. A failure is logged and returned. */
@@ -147,6 +151,9 @@ void tg_install_event(struct tg_daemon *d, enum tg_install_event ev);
 void tg_install_directive(struct tg_daemon *d, const struct tg_directive *dir);
 /* After a restart: go on where the journal ends. */
 void tg_install_resume(struct tg_daemon *d);
+/* The worker on trial could not open the package, and the kept grant does not do (err: why): back
+ * to the fetch, for the grant. */
+void tg_install_lapsed(struct tg_daemon *d, const struct tg_err *err);
 void tg_install_phase(struct tg_daemon *d, const struct tg_slot *slot);
 void tg_install_healthy(struct tg_daemon *d, struct tg_slot *slot);
 void tg_install_serving(struct tg_daemon *d);
@@ -167,8 +174,9 @@ void tg_stream_again(struct tg_slot *slot);
 /* daemon_serve.c */
 void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev);
 void tg_serve_trust_changed(struct tg_daemon *d);
-/* Its worker could not open the package, and the kept grant is outside its time (err: since when):
- * wait for another. */
+/* Its worker could not open the package, and the kept grant does not do (err: why): wait for
+ * another.
+ */
 void tg_serve_lapsed(struct tg_daemon *d, const struct tg_err *err);
 /* While it waits: start the package if that may do now, or look again later. */
 void tg_serve_look(struct tg_daemon *d);

@@ -71,9 +71,10 @@ static void start_fetch(struct tg_daemon *d, struct tg_job *job)
     job->stream = tg_stream_wanted(d);
     const struct tg_slot *follower = tg_stream_slot(d);
     job->followed = follower && follower->w.phase < TG_WK_HEALTHY;
+    job->opened = follower && follower->w.opened;
     d->install.fresh = false;
     tg_state_package(&d->state, job->pkg.h, path);
-    job->present = d->install.have == 0 && tg_state_has(path);
+    job->present = (d->install.have == 0 || d->install.here) && tg_state_has(path);
 }
 
 static bool renew_due(const struct tg_daemon *d, uint64_t now_ms)
@@ -202,8 +203,13 @@ static void report_ended(struct tg_daemon *d, const struct tg_job *job)
 
 static void fetch_broke(struct tg_daemon *d, const struct tg_job *job)
 {
-    bool news = strcmp(d->install.why.text, job->err.msg) != 0;
-    tg_daemon_why(&d->install.why, job->rc, job->err.msg);
+    const struct tg_why before = d->install.why;
+    if (job->of_grant)
+        tg_daemon_why_grant(&d->install.why, job->rc, job->err.msg);
+    else
+        tg_daemon_why(&d->install.why, job->rc, job->err.msg);
+    bool news = strcmp(d->install.why.text, before.text) != 0;
+    bool failed = job->local && !job->of_grant; /* without a grant nothing of it has */
     d->install.fetch = false;
     if (job->refused) {
         tg_install_event(d, TG_INE_REFUSED);
@@ -215,7 +221,7 @@ static void fetch_broke(struct tg_daemon *d, const struct tg_job *job)
     /* a broken connection is no failure of the update: it goes on from there */
     if (news)
         tg_daemon_report(d, job->pkg.deployment_id,
-                         job->local ? TG_UPDATE_FAILED : TG_UPDATE_DOWNLOADING, &d->install.why);
+                         failed ? TG_UPDATE_FAILED : TG_UPDATE_DOWNLOADING, &d->install.why);
     tg_install_event(d, TG_INE_FETCH_BROKE);
 }
 
@@ -245,6 +251,7 @@ static void fetch_ended(struct tg_daemon *d, struct tg_job *job)
     if (job->have > d->install.have && job->rc != TG_OK)
         d->install.breaks = 0; /* it moved before it broke: no reason to wait longer */
     d->install.have = job->have ? job->have : d->install.have;
+    d->install.here = job->present;
     d->dirty = true;
     if (job->rc != TG_OK) {
         fetch_broke(d, job);

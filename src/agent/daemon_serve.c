@@ -147,17 +147,12 @@ void tg_serve_event(struct tg_daemon *d, enum tg_serving_event ev)
 
 void tg_serve_lapsed(struct tg_daemon *d, const struct tg_err *err)
 {
-    char text[TG_ERR_MAX + 2 * TG_REASON_TEXT];
+    char text[TG_ERR_MAX + TG_REASON_TEXT + 64];
     bool later =
         tg_policy_grant_kept(&d->state, &d->serving.current, true, tg_clock_now(), NULL) == TG_OK;
-    (void)snprintf(
-        text, sizeof text,
-        "waits for a new grant (%s%s%s): the platform's vault makes it, or the package's "
-        "author with tensorguard grant and tensorguard package grant; where something newer "
-        "was deployed meanwhile, deploy this one again; if the old grant should be valid set "
-        "this device's clock",
-        err->msg, later ? "; the later one does not do: " : "", later ? d->serve.why.text : "");
-    tg_daemon_why(&d->serve.why, later ? d->serve.why.code : TG_E_EXPIRED, text);
+    (void)snprintf(text, sizeof text, "%s%s%s", err->msg,
+                   later ? "; the later one does not do: " : "", later ? d->serve.why.text : "");
+    tg_daemon_why_grant(&d->serve.why, later ? d->serve.why.code : err->rc, text);
     tg_serve_event(d, TG_SVE_LAPSED);
 }
 

@@ -69,16 +69,34 @@ static bool other_grant(const struct tg_slot *slot)
            tg_worker_failure_of_grant(slot->w.code) && tg_state_has(path);
 }
 
-/* Is a grant that has lapsed all that was wrong with what is to serve? A worker that had the file
- * key failed for another reason, and one that was given the kept grant says that it has lapsed. */
-static bool only_lapsed(const struct tg_slot *slot, struct tg_err *err)
+/* Is its grant all that was wrong? A worker that had the file key failed for another reason; for
+ * the rest it is not the worker's word that counts, but what is seen from here of package and
+ * grant. */
+static bool only_grant(const struct tg_slot *slot, struct tg_err *err)
 {
     const struct tg_daemon *d = slot->daemon;
-    bool its_grant =
-        slot->w.new_grant ? tg_worker_failure_of_grant(slot->w.code) : slot->w.code == TG_E_EXPIRED;
-    return slot->role == TG_ROLE_SERVING && d->serve.state == TG_SV_STARTING &&
-           slot->w.phase == TG_WK_FAILED && !slot->w.opened && its_grant &&
-           tg_policy_grant_lapsed(&d->state, &d->set, &slot->w.pkg, tg_clock_now(), err);
+    const struct tg_held *pkg = &slot->w.pkg;
+    int64_t now = tg_clock_now();
+    if (slot->w.phase != TG_WK_FAILED || slot->w.opened ||
+        !tg_worker_failure_of_grant(slot->w.code))
+        return false;
+    if (slot->role == TG_ROLE_SERVING && d->serve.state == TG_SV_STARTING)
+        return tg_policy_grant_lacks(&d->state, &d->set, pkg, now, err);
+    /* a later grant that seems to do was tried: the platform has nothing better */
+    if (slot->role == TG_ROLE_TRIAL && d->install.state == TG_IN_TRIAL)
+        return tg_policy_grant_wanted(&d->state, &d->set, pkg, now, err);
+    return false;
+}
+
+/* The same of a worker that follows the download. Its front was admitted; of the rest the complete
+ * file will tell. */
+static bool early_without_grant(struct tg_daemon *d, const struct tg_slot *slot)
+{
+    int64_t now = tg_clock_now();
+    return tg_stream_slot(d) == slot && slot->w.phase == TG_WK_FAILED && !slot->w.opened &&
+           tg_worker_failure_of_grant(slot->w.code) &&
+           tg_policy_grant_kept(&d->state, &slot->w.pkg, false, now, NULL) != TG_OK &&
+           tg_policy_grant_kept(&d->state, &slot->w.pkg, true, now, NULL) != TG_OK;
 }
 
 static bool respawned(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg)
@@ -104,7 +122,9 @@ void tg_daemon_slot_failed(struct tg_slot *slot)
     }
     struct tg_err err = TG_ERR_INIT;
     bool other = other_grant(slot);
-    bool lapsed = only_lapsed(slot, &err);
+    bool lapsed = only_grant(slot, &err);
+    if (early_without_grant(d, slot))
+        final = false;
     const struct tg_held pkg = slot->w.pkg;
     tg_worker_kill(&slot->w);
     slot_free(slot);
@@ -112,7 +132,9 @@ void tg_daemon_slot_failed(struct tg_slot *slot)
         return;
     if (tg_stream_failed(d, role, final))
         return;
-    if (role == TG_ROLE_TRIAL)
+    if (role == TG_ROLE_TRIAL && lapsed)
+        tg_install_lapsed(d, &err);
+    else if (role == TG_ROLE_TRIAL)
         tg_install_event(d, final ? TG_INE_REFUSED : TG_INE_TRIAL_BROKE);
     if (role == TG_ROLE_SERVING && lapsed)
         tg_serve_lapsed(d, &err);

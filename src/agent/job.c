@@ -166,7 +166,37 @@ static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *e
     return rc;
 }
 
-/* Package, then grant: when both are in place the update can be tried. */
+/* The grant that came before the payload may have lapsed while the rest came. */
+static bool grant_does(const struct tg_job *job)
+{
+    int64_t now = tg_clock_now();
+    return tg_policy_grant_kept(job->state, &job->pkg, false, now, NULL) == TG_OK ||
+           tg_policy_grant_kept(job->state, &job->pkg, true, now, NULL) == TG_OK;
+}
+
+/* What is wrong with a grant says nothing about the package: that is kept, and another grant asked
+ * for later. */
+static TG_RC need_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
+{
+    if (job->granted && grant_does(job))
+        return TG_OK;
+    enum tg_rc rc = fetch_grant(j, job, err);
+    job->granted = rc == TG_OK;
+    job->of_grant = job->refused || rc == TG_E_NOTFOUND;
+    job->refused = false;
+    return rc;
+}
+
+/* The platform told of no grant, perhaps because the one it has is outside its time: a worker would
+ * be started in vain where the package needs one. */
+static bool takes_grant(const struct tg_job *job)
+{
+    return job->grant ||
+           tg_policy_grant_wanted(job->state, job->settings, &job->pkg, tg_clock_now(), NULL);
+}
+
+/* Package, then grant: when both are in place the update can be tried. The package is put in its
+ * place first, so that whatever becomes of the grant it is not fetched again. */
 static TG_RC fetch_end(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
 {
     char path[TG_STATE_PATH_MAX];
@@ -181,11 +211,13 @@ static TG_RC fetch_end(struct tg_jobs *j, struct tg_job *job, struct tg_err *err
         job->local = true;
         return rc;
     }
-    if (job->grant && !job->granted)
-        TG_TRY(fetch_grant(j, job, err));
     job->local = true;
     if (!job->present)
         TG_TRY(tg_fetch_commit(job->state, &job->pkg, err));
+    job->present = true;
+    job->local = false;
+    if (!job->opened && takes_grant(job))
+        TG_TRY(need_grant(j, job, err));
     job->done = true;
     return TG_OK;
 }
@@ -227,12 +259,11 @@ static TG_RC offer_stream(struct tg_jobs *j, struct tg_job *job, struct tg_err *
     int fd = -1;
     if (!job->stream || !j->streams)
         return TG_OK;
-    if (job->grant && !j->granted) {
-        enum tg_rc rc = fetch_grant(j, job, err);
-        if (rc != TG_OK && job->refused)
-            return rc;
-        j->granted = j->streams = rc == TG_OK;
-        job->local = false;
+    if (job->grant) {
+        job->granted = j->granted;
+        j->streams = need_grant(j, job, err) == TG_OK;
+        j->granted = job->granted;
+        job->local = job->of_grant = false;
     }
     if (j->streams && tg_fetch_arrival(j->fetch, &fd, err) == TG_OK)
         job->arrival = fcntl(fd, F_DUPFD_CLOEXEC, 0);

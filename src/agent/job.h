@@ -41,10 +41,11 @@ struct tg_job {
     struct tg_held pkg; /* FETCH, GRANT; CHECKIN: what serves. out: FETCH fills in */
     bool grant;         /* FETCH: get the grant, too */
     bool fresh;         /* FETCH: the first slice of a new offer: look at the disk anew */
-    bool present;       /* FETCH: the file is here already and was checked once */
-    bool stream;        /* FETCH: a worker could follow: hand out the arrival page */
-    bool followed;      /* FETCH: a worker follows, and has not seen all of it yet */
-    bool separation;    /* CHECKIN */
+    bool present;    /* FETCH: the file is here already and was checked once; out: so it is now */
+    bool stream;     /* FETCH: a worker could follow: hand out the arrival page */
+    bool followed;   /* FETCH: a worker follows, and has not seen all of it yet */
+    bool opened;     /* FETCH: which has the file key: what its grant is worth now is no matter */
+    bool separation; /* CHECKIN */
     char protection[TG_LEVEL_TEXT]; /* CHECKIN: of what serves; "": unknown */
     char status[TG_REASON_TEXT];    /* CHECKIN: one line for people */
     uint8_t have_document[32];      /* CHECKIN */
@@ -52,7 +53,8 @@ struct tg_job {
     /* out */
     enum tg_rc rc;
     struct tg_err err;
-    bool refused;  /* FETCH, GRANT: will not do, now or later */
+    bool refused;  /* FETCH, GRANT: the package, the grant will not do, now or later */
+    bool of_grant; /* FETCH: the package is in place, and no grant that does was to be had */
     bool local;    /* FETCH: broke here (disk, files), not on the way */
     bool done;     /* FETCH: package and grant are in place */
     uint64_t have; /* FETCH: bytes so far */

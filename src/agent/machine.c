@@ -29,6 +29,8 @@ static const struct row install_rows[] = {
     {TG_IN_TRIAL,      TG_INE_REFUSED,     ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
     {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, TRIES_LEFT, TG_IN_TRIAL_WAIT, TG_ACT_KILL | TG_ACT_ARM    },
     {TG_IN_TRIAL,      TG_INE_TRIAL_BROKE, ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_GIVE_UP},
+ /* back to the fetch, after a pause, for the grant alone */
+    {TG_IN_TRIAL,      TG_INE_LAPSED,      ALWAYS,     TG_IN_FETCH_WAIT, TG_ACT_KILL | TG_ACT_ARM    },
     {TG_IN_TRIAL,      TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_KILL | TG_ACT_DROP   },
     {TG_IN_TRIAL_WAIT, TG_INE_TIMER,       ALWAYS,     TG_IN_TRIAL,      TG_ACT_SPAWN                },
     {TG_IN_TRIAL_WAIT, TG_INE_WITHDRAWN,   ALWAYS,     TG_IN_IDLE,       TG_ACT_DROP                 },

@@ -2,9 +2,10 @@
  *
  * The install machine takes one deployment from "offered" to "serving" or "given up". The serving
  * machine keeps the package that serves alive: it restarts its worker with growing pauses and at
- * last goes back to the package that served before; not because a grant has lapsed, which says
- * nothing about the package: then it waits for another. Neither machine does anything: the caller
- * carries out the actions in the order of their bits (daemon.h), and hands in time and chance. */
+ * last goes back to the package that served before; not because a grant has lapsed or is missing,
+ * which says nothing about the package: then it waits for another. Neither machine does anything:
+ * the caller carries out the actions in the order of their bits (daemon.h), and hands in time and
+ * chance. */
 #ifndef TG_AGENT_MACHINE_H
 #define TG_AGENT_MACHINE_H
 
@@ -32,6 +33,7 @@ enum tg_install_event {
     TG_INE_REFUSED,     /* will not do, now or later: not authentic, not allowed, too old, ... */
     TG_INE_HEALTHY,     /* the worker on trial is ready */
     TG_INE_SERVING,     /* it accepts requests */
+    TG_INE_LAPSED,      /* it has no grant that does (any more), and that is all */
     TG_INE_TRIAL_BROKE, /* it crashed, hung, or failed for a reason that may pass */
     TG_INE_TIMER,       /* the pause is over */
     TG_INE_WITHDRAWN,   /* the platform wants something else now */
@@ -43,7 +45,7 @@ enum tg_serving_state {
     TG_SV_STARTING, /* its worker loads */
     TG_SV_SERVING,
     TG_SV_WAIT,  /* its worker broke: pause */
-    TG_SV_GRANT, /* nothing is wrong with it but its grant, which has lapsed: until another comes */
+    TG_SV_GRANT, /* nothing is wrong with it but its grant (lapsed, missing): until another comes */
     TG_SV_STATES
 };
 
@@ -52,7 +54,7 @@ enum tg_serving_event {
     TG_SVE_HEALTHY,
     TG_SVE_BROKE,   /* worker crashed, hung while loading, or failed for a reason that may pass */
     TG_SVE_REFUSED, /* the worker, or a changed trust store, says it must not run */
-    TG_SVE_LAPSED,  /* its grant is outside its time, and that is all */
+    TG_SVE_LAPSED,  /* it has no grant that does (any more), and that is all */
     TG_SVE_GRANTED, /* a grant may do now, or it is not only the grant any more: see */
     TG_SVE_TIMER,
     TG_SVE_STABLE, /* it served without a fault for a while */

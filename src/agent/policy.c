@@ -146,17 +146,16 @@ TG_RC tg_policy_admit(const struct tg_state *s, const struct tg_settings *set, c
     return tg_policy_admit_src(s, set, &o.src, pkg, now, err);
 }
 
-TG_RC tg_policy_admit_src(const struct tg_state *s, const struct tg_settings *set,
-                          const struct tg_src *src, struct tg_held *pkg, int64_t now,
-                          struct tg_err *err)
+/* From o->src. */
+static TG_RC admit(const struct tg_state *s, const struct tg_settings *set, struct opened *o,
+                   struct tg_held *pkg, int64_t now, struct tg_err *err)
 {
     TG_AUTO(tg_trust_freep) struct tg_trust *trust = NULL;
     TG_AUTO(tg_rollback_freep) struct tg_rollback *record = NULL;
     TG_AUTO(tg_deployment_freep) struct tg_deployment *deployment = NULL;
-    TG_AUTO(opened_done) struct opened o = {.fd = -1, .src = *src};
     TG_TRY(tg_policy_trust_load(s, &trust, err));
     TG_TRY(tg_policy_rollback_load(s, &record, err));
-    TG_TRY(open_verified(&o, trust, pkg, err));
+    TG_TRY(open_verified(o, trust, pkg, err));
     deployment = stored_deployment(s, set, trust, pkg, now);
     struct tg_tgsp_policy policy = {.check_time = true,
                                     .now = now,
@@ -165,13 +164,21 @@ TG_RC tg_policy_admit_src(const struct tg_state *s, const struct tg_settings *se
                                     .record = record,
                                     .deployment = deployment,
                                     .trust = trust};
-    TG_TRY(tg_tgsp_admit(o.p, &policy, err));
-    const struct tg_tgsp_model *m = &tg_tgsp_manifest_get(o.p)->model;
+    TG_TRY(tg_tgsp_admit(o->p, &policy, err));
+    const struct tg_tgsp_model *m = &tg_tgsp_manifest_get(o->p)->model;
     TG_TEXT_SET(pkg->model, m->name);
     TG_TEXT_SET(pkg->version, m->version);
     pkg->sequence = m->sequence;
     pkg->floor = m->floor;
     return TG_OK;
+}
+
+TG_RC tg_policy_admit_src(const struct tg_state *s, const struct tg_settings *set,
+                          const struct tg_src *src, struct tg_held *pkg, int64_t now,
+                          struct tg_err *err)
+{
+    TG_AUTO(opened_done) struct opened o = {.fd = -1, .src = *src};
+    return admit(s, set, &o, pkg, now, err);
 }
 
 TG_RC tg_policy_still_trusted(const struct tg_state *s, const struct tg_held *pkg,
@@ -221,23 +228,49 @@ TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, 
     return rc;
 }
 
-bool tg_policy_grant_lapsed(const struct tg_state *s, const struct tg_settings *set,
-                            const struct tg_held *pkg, int64_t now, struct tg_err *err)
+static TG_RC has_block(const struct tg_state *s, const struct tg_tgsp *p, bool *yes)
 {
     char path[TG_STATE_PATH_MAX];
-    struct tg_err why = TG_ERR_INIT;
+    TG_AUTO(tg_kem_pk_freep) struct tg_kem_pk *own = NULL;
+    const struct tg_jlist *list = &tg_tgsp_recipients_get(p)->recipients;
+    const struct tg_tgsp_recipient *r = list->items;
+    TG_TRY(tg_state_path(s, path, NULL, "kem.pub"));
+    TG_TRY(tg_kem_pk_load_file(path, &own, NULL));
+    *yes = false;
+    for (size_t i = 0; i < list->n && !*yes; i++)
+        *yes = tg_mem_eq(r[i].id, tg_kem_pk_id(own), TG_KEM_ID_LEN);
+    return TG_OK;
+}
+
+/* The package itself may run now, and it takes a grant to open it. */
+static bool takes_grant(const struct tg_state *s, const struct tg_settings *set,
+                        const struct tg_held *pkg, int64_t now)
+{
+    char path[TG_STATE_PATH_MAX];
     struct tg_held copy = *pkg;
+    bool own = true;
+    TG_AUTO(opened_done) struct opened o = {.fd = -1};
     tg_state_package(s, pkg->h, path);
-    if (tg_policy_admit(s, set, path, &copy, now, &why) != TG_OK)
+    return open_file(&o, path, NULL) == TG_OK && admit(s, set, &o, &copy, now, NULL) == TG_OK &&
+           has_block(s, o.p, &own) == TG_OK && !own;
+}
+
+bool tg_policy_grant_lacks(const struct tg_state *s, const struct tg_settings *set,
+                           const struct tg_held *pkg, int64_t now, struct tg_err *err)
+{
+    if (!takes_grant(s, set, pkg, now))
         return false;
-    return tg_policy_grant_kept(s, pkg, false, now, err) == TG_E_EXPIRED;
+    enum tg_rc rc = tg_policy_grant_kept(s, pkg, false, now, err);
+    if (rc == TG_E_NOTFOUND)
+        tg_err_set(err, rc, "grant: there is none on this device");
+    return rc != TG_OK && rc != TG_E_NOMEM && rc != TG_E_IO && rc != TG_E_INTERNAL;
 }
 
 bool tg_policy_grant_wanted(const struct tg_state *s, const struct tg_settings *set,
                             const struct tg_held *pkg, int64_t now, struct tg_err *err)
 {
     return tg_policy_grant_kept(s, pkg, true, now, NULL) != TG_OK &&
-           tg_policy_grant_lapsed(s, set, pkg, now, err);
+           tg_policy_grant_lacks(s, set, pkg, now, err);
 }
 
 TG_RC tg_policy_accept(const struct tg_state *s, const struct tg_held *pkg, struct tg_err *err)

@@ -53,10 +53,13 @@ TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struc
 TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, bool later,
                            int64_t now, struct tg_err *err);
 
-/* Is the kept grant outside its time, and the package itself one that may run now? Then a worker
- * that could not open it says nothing about the package. err, filled when it is so: since when. */
-bool tg_policy_grant_lapsed(const struct tg_state *s, const struct tg_settings *set,
-                            const struct tg_held *pkg, int64_t now, struct tg_err *err);
+/* Is a grant all that keeps the package from running? It may run now, has no block for this
+ * device's own key, and the kept grant does not do: outside its time, not there, damaged, of a
+ * granter that the trust store does not name (any more). Then a worker that could not open the
+ * package says nothing about it. err, filled when it is so: what is wrong with the grant, and its
+ * code. */
+bool tg_policy_grant_lacks(const struct tg_state *s, const struct tg_settings *set,
+                           const struct tg_held *pkg, int64_t now, struct tg_err *err);
 /* And is there no later one that may do? Then a worker would be started in vain. */
 bool tg_policy_grant_wanted(const struct tg_state *s, const struct tg_settings *set,
                             const struct tg_held *pkg, int64_t now, struct tg_err *err);

@@ -28,9 +28,10 @@ def grant(world, package, recipient, out, author=None, more=()):
     return out
 
 
-def own(world, model=1):
-    """A package that its author alone can open."""
-    return tg.make_package(world.dir, world.author, "perception-net", world.files(model), [world.author / "encryption.pub"],
+def own(world, model=1, files=None, vault=False):
+    """A package that its author alone can open; or the platform's vault, too."""
+    to = [world.author / "encryption.pub", *([world.vault_pub] if vault else [])]
+    return tg.make_package(world.dir, world.author, "perception-net", files or world.files(model), to,
                            model_version=str(model), sequence=time.time_ns() // 1000)  # two in one second are told apart
 
 

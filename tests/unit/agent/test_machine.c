@@ -72,6 +72,22 @@ static void test_refused_package_never_starts_a_worker(void **state)
     assert_int_equal(s, TG_IN_IDLE);
 }
 
+/* Not a try, and not its end: another grant is fetched, then the same package is tried. */
+static void test_trial_without_a_grant_goes_back_for_one(void **state)
+{
+    (void)state;
+    enum tg_install_state s = TG_IN_TRIAL;
+    assert_int_equal(in(&s, TG_INE_LAPSED, TG_TRIES_MAX), TG_ACT_KILL | TG_ACT_ARM);
+    assert_int_equal(s, TG_IN_FETCH_WAIT);
+    assert_int_equal(in(&s, TG_INE_TIMER, 1), TG_ACT_FETCH);
+    assert_int_equal(in(&s, TG_INE_FETCHED, 1), TG_ACT_RESET | TG_ACT_SPAWN);
+    assert_int_equal(s, TG_IN_TRIAL);
+    for (int from = 0; from < TG_IN_STATES; from++) {
+        s = (enum tg_install_state)from;
+        assert_true(from == TG_IN_TRIAL || in(&s, TG_INE_LAPSED, 1) == 0);
+    }
+}
+
 static void test_trial_is_tried_three_times(void **state)
 {
     (void)state;
@@ -275,6 +291,7 @@ int main(void)
         cmocka_unit_test(test_breaks_of_the_download_never_end_it),
         cmocka_unit_test(test_refused_package_never_starts_a_worker),
         cmocka_unit_test(test_trial_is_tried_three_times),
+        cmocka_unit_test(test_trial_without_a_grant_goes_back_for_one),
         cmocka_unit_test(test_tries_count_across_restarts),
         cmocka_unit_test(test_worker_that_refuses_is_not_asked_again),
         cmocka_unit_test(test_withdrawn_from_every_state),

@@ -19,7 +19,7 @@
 static struct tg_state st;
 static struct tg_settings set;
 static struct tg_sign_sk *author, *platform, *stranger;
-static struct tg_kem_sk *kem;
+static struct tg_kem_sk *kem, *device; /* the recipient of packages; of grants */
 static char input[TG_STATE_PATH_MAX];
 
 static void save_trust(struct tg_trust *t, uint64_t version, struct tg_sign_sk *signer,
@@ -305,7 +305,7 @@ static void put_grant(const struct tg_held *h, bool later, int64_t from, int64_t
     TG_AUTO(tg_trust_freep) struct tg_trust *t = NULL;
     TG_AUTO(tg_tgsp_freep) struct tg_tgsp *p = NULL;
     struct tg_tgsp_policy policy = {.check_time = false};
-    struct tg_grant_spec spec = {.recipient = tg_kem_sk_pk(kem),
+    struct tg_grant_spec spec = {.recipient = tg_kem_sk_pk(device),
                                  .signer = author,
                                  .issued_at = from,
                                  .not_before = from,
@@ -340,34 +340,45 @@ static void copy_grant(const struct tg_held *from, const struct tg_held *to)
     tg_buf_done(&text);
 }
 
-static bool lapsed(const struct tg_held *h, struct tg_err *err)
+static bool lacks(const struct tg_held *h, struct tg_err *err)
 {
-    return tg_policy_grant_lapsed(&st, &set, h, NOW, err);
+    return tg_policy_grant_lacks(&st, &set, h, NOW, err);
 }
 
-/* Only when nothing but the kept grant's time keeps the package from running. */
-static void test_lapsed_grants(void **state)
+/* The key of this device; that of the package's recipient is another one. */
+static void put_kem_pub(const struct tg_kem_sk *sk)
 {
-    (void)state;
     struct tg_err err = TG_ERR_INIT;
     char path[TG_STATE_PATH_MAX];
     struct tg_buf pem = TG_BUF_INIT(TG_KEYFILE_MAX);
     assert_ok(tg_state_path(&st, path, &err, "kem.pub"));
-    assert_ok(tg_kem_pk_to_pem(tg_kem_sk_pk(kem), &pem));
+    assert_ok(tg_kem_pk_to_pem(tg_kem_sk_pk(sk), &pem));
     assert_ok(tg_file_write(path, tg_buf_view(&pem), 0600, true, &err));
     tg_buf_done(&pem);
+}
+
+/* Only when nothing but the kept grant keeps the package from running. */
+static void test_grants_that_do_not_do(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    char path[TG_STATE_PATH_MAX];
+    put_kem_pub(device);
     struct tg_held h = build(&(struct pack){.sequence = 5});
-    assert_false(lapsed(&h, &err)); /* it has none */
+    assert_true(lacks(&h, &err)); /* it has none */
+    assert_int_equal(err.rc, TG_E_NOTFOUND);
+    assert_contains(err.msg, "there is none on this device");
     assert_rc(tg_policy_grant_kept(&st, &h, false, NOW, &err), TG_E_NOTFOUND);
     put_grant(&h, false, NOW - 10, NOW + 1);
     assert_ok(tg_policy_grant_kept(&st, &h, false, NOW, &err));
-    assert_false(lapsed(&h, &err));
+    assert_false(lacks(&h, &err));
     put_grant(&h, false, NOW - 10, NOW);
     assert_rc(tg_policy_grant_kept(&st, &h, false, NOW, &err), TG_E_EXPIRED);
-    assert_true(lapsed(&h, &err));
+    assert_true(lacks(&h, &err));
+    assert_int_equal(err.rc, TG_E_EXPIRED);
     assert_contains(err.msg, "expired at");
     put_grant(&h, false, NOW + 1, NOW + 10); /* a clock that was not set yet */
-    assert_true(lapsed(&h, &err));
+    assert_true(lacks(&h, &err));
     assert_contains(err.msg, "valid only from");
     assert_true(tg_policy_grant_wanted(&st, &set, &h, NOW, &err));
     put_grant(&h, true, NOW - 10, NOW);
@@ -375,18 +386,40 @@ static void test_lapsed_grants(void **state)
     put_grant(&h, true, NOW - 10, NOW + 10);
     assert_false(tg_policy_grant_wanted(&st, &set, &h, NOW, &err));
     assert_ok(tg_policy_grant_kept(&st, &h, true, NOW, &err));
-    assert_true(lapsed(&h, &err)); /* whether the later one opens it is another matter */
+    assert_true(lacks(&h, &err)); /* whether the later one opens it is another matter */
 
     struct tg_held other = build(&(struct pack){.sequence = 6});
     copy_grant(&h, &other);
     assert_rc(tg_policy_grant_kept(&st, &other, false, NOW, &err), TG_E_DENIED);
-    assert_false(lapsed(&other, &err));
+    assert_true(lacks(&other, &err));
+    assert_contains(err.msg, "another package");
+    tg_state_grant(&st, other.h, path);
+    assert_ok(tg_file_write(path, tg_bytes_str("{"), 0600, true, &err)); /* damaged */
+    assert_true(lacks(&other, &err));
+    assert_int_equal(err.rc, TG_E_FORMAT);
+}
+
+/* What is wrong with the package itself, or cannot be told, is not laid on its grant. */
+static void test_grants_that_are_not_all(void **state)
+{
+    (void)state;
+    struct tg_err err = TG_ERR_INIT;
+    char path[TG_STATE_PATH_MAX];
+    struct tg_held h = build(&(struct pack){.sequence = 5});
+    put_kem_pub(kem); /* the package has a block for it */
+    assert_false(lacks(&h, &err));
+    put_kem_pub(device);
+    assert_true(lacks(&h, &err));
+    assert_ok(tg_state_path(&st, path, &err, "kem.pub"));
+    assert_int_equal(unlink(path), 0);
+    assert_false(lacks(&h, &err));
+    put_kem_pub(device);
     struct tg_held over = build(&(struct pack){.sequence = 7, .not_after = NOW});
     put_grant(&over, false, NOW - 10, NOW);
-    assert_false(lapsed(&over, &err)); /* the package has expired, too */
+    assert_false(lacks(&over, &err)); /* the package has expired, too */
     tg_state_package(&st, h.h, path);
     assert_int_equal(truncate(path, 100), 0);
-    assert_false(lapsed(&h, &err));
+    assert_false(lacks(&h, &err));
 }
 
 /* ---- trust stores ---- */
@@ -428,7 +461,8 @@ int main(void)
 {
     if (tg_sign_sk_generate(NULL, &author) != TG_OK ||
         tg_sign_sk_generate(NULL, &platform) != TG_OK ||
-        tg_sign_sk_generate(NULL, &stranger) != TG_OK || tg_kem_sk_generate(NULL, &kem) != TG_OK)
+        tg_sign_sk_generate(NULL, &stranger) != TG_OK || tg_kem_sk_generate(NULL, &kem) != TG_OK ||
+        tg_kem_sk_generate(NULL, &device) != TG_OK)
         return 1;
     const struct CMUnitTest tests[] = {
         T(test_deployments),
@@ -437,7 +471,8 @@ int main(void)
         T(test_sequence_and_floor),
         T(test_what_was_rolled_back_to_runs_on),
         T(test_record_that_cannot_be_read_stops_everything),
-        T(test_lapsed_grants),
+        T(test_grants_that_do_not_do),
+        T(test_grants_that_are_not_all),
         T(test_newer_trust_store),
     };
     int failed = cmocka_run_group_tests_name("agent/policy", tests, NULL, NULL);
@@ -445,5 +480,6 @@ int main(void)
     tg_sign_sk_free(platform);
     tg_sign_sk_free(stranger);
     tg_kem_sk_free(kem);
+    tg_kem_sk_free(device);
     return failed;
 }

@@ -14,6 +14,13 @@ struct entry {
     uint64_t begin, end;
 };
 
+/* What follows the header. */
+struct data {
+    bool here;             /* in memory */
+    struct tg_bytes bytes; /* if so */
+    uint64_t at, n;        /* in the file */
+};
+
 struct reader {
     const char *what;
     struct tg_scan s;
@@ -247,7 +254,7 @@ static int by_place(const void *a, const void *b)
 }
 
 static enum tg_rc check_entry(const struct reader *r, struct entry *e, uint64_t at,
-                              struct tg_bytes data)
+                              const struct data *data)
 {
     size_t bytes = 0;
     const char *name = e->w.name;
@@ -257,23 +264,25 @@ static enum tg_rc check_entry(const struct reader *r, struct entry *e, uint64_t 
                        "%s: tensor '%.200s' begins at %" PRIu64 ", the one before it ends at "
                        "%" PRIu64 " (gaps, overlaps and reversed offsets are refused)",
                        r->what, name, e->begin, at);
-    if (e->end > data.n)
+    if (e->end > data->n)
         return TG_FAIL(r->err, TG_E_FORMAT,
-                       "%s: tensor '%.200s' ends at %" PRIu64 ", the data at %zu", r->what, name,
-                       e->end, data.n);
+                       "%s: tensor '%.200s' ends at %" PRIu64 ", the data at %" PRIu64, r->what,
+                       name, e->end, data->n);
     if (tg_weight_bytes(e->w.type, &e->w.shape, &bytes) != TG_OK || bytes != e->end - e->begin)
         return TG_FAIL(r->err, TG_E_FORMAT,
                        "%s: tensor '%.200s' has %" PRIu64
                        " bytes, which is not what its shape and type take",
                        r->what, name, e->end - e->begin);
-    e->w.bytes = tg_bytes_sub(data, (size_t)e->begin, bytes);
+    e->w.at = data->at + e->begin;
+    if (data->here)
+        e->w.bytes = tg_bytes_sub(data->bytes, (size_t)e->begin, bytes);
     if (!tg_weight_bools_ok(e->w.type, e->w.bytes))
         return TG_FAIL(r->err, TG_E_FORMAT, "%s: tensor '%.200s': a BOOL is neither 0 nor 1",
                        r->what, name);
     return TG_OK;
 }
 
-static enum tg_rc place(struct reader *r, struct tg_bytes data, struct tg_weights *w)
+static enum tg_rc place(struct reader *r, const struct data *data, struct tg_weights *w)
 {
     uint64_t at = 0;
 
@@ -287,48 +296,78 @@ static enum tg_rc place(struct reader *r, struct tg_bytes data, struct tg_weight
         at = r->v[i].end;
         w->v[w->n++] = r->v[i].w;
     }
-    if (at != data.n)
+    if (at != data->n)
         return TG_FAIL(r->err, TG_E_FORMAT, "%s: %" PRIu64 " bytes after the last tensor", r->what,
-                       (uint64_t)data.n - at);
+                       data->n - at);
     return tg_weights_sort(w, r->what, r->err);
 }
 
-static enum tg_rc header_of(struct tg_bytes file, const char *what, struct tg_bytes *header,
-                            struct tg_err *err)
+/* How long the header of a file of `size` bytes is, by how it begins. */
+static enum tg_rc header_len(struct tg_bytes head, uint64_t size, const char *what, size_t *out,
+                             struct tg_err *err)
 {
     uint64_t n = 0;
 
-    if (file.n < 8)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: %zu bytes, too short for safetensors", what, file.n);
+    if (head.n < 8)
+        return TG_FAIL(err, TG_E_FORMAT, "%s: %zu bytes, too short for safetensors", what, head.n);
     for (size_t i = 8; i > 0; i--)
-        n = n << 8 | file.p[i - 1];
+        n = n << 8 | head.p[i - 1];
     if (n > TG_SAFETENSORS_HEADER_MAX)
         return TG_FAIL(err, TG_E_LIMIT, "%s: a header of %" PRIu64 " bytes, at most %d", what, n,
                        TG_SAFETENSORS_HEADER_MAX);
-    if (n > file.n - 8)
-        return TG_FAIL(err, TG_E_FORMAT, "%s: cut: a header of %" PRIu64 " bytes, %zu are there",
-                       what, n, file.n - 8);
-    *header = tg_bytes_sub(file, 8, (size_t)n);
+    if (n > size - 8)
+        return TG_FAIL(err, TG_E_FORMAT,
+                       "%s: cut: a header of %" PRIu64 " bytes, %" PRIu64 " are there", what, n,
+                       size - 8);
+    *out = (size_t)n;
+    return TG_OK;
+}
+
+static enum tg_rc read_file(struct tg_bytes header, const struct data *data, const char *what,
+                            struct tg_weights *out, struct tg_err *err)
+{
+    TG_AUTO(tg_weights_done) struct tg_weights w = TG_WEIGHTS_INIT;
+    struct reader r = {.what = what, .s.in = header, .err = err};
+    enum tg_rc rc;
+
+    if (tg_arena_new(TG_WEIGHTS_ARENA_MAX, &w.arena) != TG_OK)
+        return no_memory(&r);
+    r.arena = w.arena;
+    rc = take_header(&r);
+    if (rc == TG_OK)
+        rc = place(&r, data, &w);
+    tg_free(r.v);
+    TG_TRY(rc);
+    *out = w;
+    w = (struct tg_weights)TG_WEIGHTS_INIT;
     return TG_OK;
 }
 
 enum tg_rc tg_safetensors_parse(struct tg_bytes file, const char *what, struct tg_weights *out,
                                 struct tg_err *err)
 {
-    TG_AUTO(tg_weights_done) struct tg_weights w = TG_WEIGHTS_INIT;
-    struct reader r = {.what = what, .err = err};
-    enum tg_rc rc;
+    struct data data = {.here = true};
+    size_t n = 0;
 
-    TG_TRY(header_of(file, what, &r.s.in, err));
-    if (tg_arena_new(TG_WEIGHTS_ARENA_MAX, &w.arena) != TG_OK)
-        return no_memory(&r);
-    r.arena = w.arena;
-    rc = take_header(&r);
-    if (rc == TG_OK)
-        rc = place(&r, tg_bytes_sub(file, 8 + r.s.in.n, file.n), &w);
-    tg_free(r.v);
-    TG_TRY(rc);
-    *out = w;
-    w = (struct tg_weights)TG_WEIGHTS_INIT;
-    return TG_OK;
+    TG_TRY(header_len(file, file.n, what, &n, err));
+    data.at = 8 + n;
+    data.n = file.n - data.at;
+    data.bytes = tg_bytes_sub(file, 8 + n, file.n);
+    return read_file(tg_bytes_sub(file, 8, n), &data, what, out, err);
+}
+
+enum tg_rc tg_safetensors_index(struct tg_pieces *pieces, const char *what, struct tg_weights *out,
+                                struct tg_err *err)
+{
+    struct data data = {.here = false};
+    uint64_t size = pieces->src->size;
+    struct tg_bytes b = TG_BYTES_NONE;
+    size_t n = 0;
+
+    TG_TRY(tg_pieces_get(pieces, 0, size < 8 ? size : 8, &b, err));
+    TG_TRY(header_len(b, size, what, &n, err));
+    TG_TRY(tg_pieces_get(pieces, 8, n, &b, err));
+    data.at = 8 + n;
+    data.n = size - data.at;
+    return read_file(b, &data, what, out, err);
 }

@@ -10,7 +10,12 @@
 
 struct torch {
     const char *what;
-    struct tg_bytes file;
+    uint64_t size; /* of the file */
+    /* A file that is not in memory: what is brought of it, and the tensor that is wanted. Where
+     * others lie is not found out: each has a header of its own, anywhere in the file. */
+    struct tg_pieces *pieces;
+    struct tg_bytes want;
+    bool wanted; /* the tensor that is being read is it */
     struct tg_zip zip;
     struct tg_bytes prefix; /* "NAME/" */
     struct tg_arena *nodes; /* goes with the call; names and strides live in w.arena */
@@ -19,6 +24,7 @@ struct torch {
     struct tg_err *err;
 };
 
+#define ORDER_MAX 64 /* bytes of an entry that says "little" or "big" */
 #define TEXT_ARG(b) (int)((b).n < 200 ? (b).n : 200), (const char *)(b).p
 
 static enum tg_rc no_memory(const struct torch *t)
@@ -47,6 +53,33 @@ static const struct tg_zip_entry *plain_entry(const struct torch *t, const char 
     return entry(t, name, TG_BYTES_NONE);
 }
 
+/* Where an entry's data begins. */
+static enum tg_rc entry_at(const struct torch *t, const struct tg_zip_entry *e, uint64_t *at)
+{
+    struct tg_bytes head = TG_BYTES_NONE;
+    uint64_t n = t->size - e->header_offset; /* before the directory: that was checked */
+
+    *at = e->at;
+    if (t->pieces == NULL)
+        return TG_OK;
+    if (n > TG_ZIP_LOCAL + e->name.n)
+        n = TG_ZIP_LOCAL + e->name.n;
+    TG_TRY(tg_pieces_get(t->pieces, e->header_offset, n, &head, t->err));
+    return tg_zip_locate(&t->zip, e, head, t->what, at, t->err);
+}
+
+static enum tg_rc entry_data(const struct torch *t, const struct tg_zip_entry *e,
+                             struct tg_bytes *out)
+{
+    uint64_t at = 0;
+
+    *out = e->data;
+    if (t->pieces == NULL)
+        return TG_OK;
+    TG_TRY(entry_at(t, e, &at));
+    return tg_pieces_get(t->pieces, at, e->size, out, t->err);
+}
+
 /* All entries lie in one folder, whose name is the writer's choice. */
 static enum tg_rc find_prefix(struct torch *t)
 {
@@ -66,10 +99,26 @@ static enum tg_rc find_prefix(struct torch *t)
     return TG_OK;
 }
 
+/* Archives of PyTorch before 2.0 do not say it. */
+static enum tg_rc check_order(const struct torch *t)
+{
+    const struct tg_zip_entry *e = plain_entry(t, "byteorder");
+    struct tg_bytes order = TG_BYTES_NONE;
+
+    if (e == NULL)
+        return TG_OK;
+    if (e->size <= ORDER_MAX)
+        TG_TRY(entry_data(t, e, &order));
+    if (!tg_bytes_eq(order, tg_bytes_str("little")))
+        return TG_FAIL(t->err, TG_E_UNSUPPORTED,
+                       "%s: written with byte order '%.*s'; save it again on a little-endian "
+                       "machine",
+                       t->what, TEXT_ARG(order));
+    return TG_OK;
+}
+
 static enum tg_rc check_entries(const struct torch *t)
 {
-    const struct tg_zip_entry *order = plain_entry(t, "byteorder");
-
     if (plain_entry(t, "constants.pkl") != NULL)
         return TG_FAIL(t->err, TG_E_UNSUPPORTED,
                        "%s: a TorchScript archive (torch.jit.save), which holds code; save "
@@ -78,19 +127,15 @@ static enum tg_rc check_entries(const struct torch *t)
     if (plain_entry(t, "data.pkl") == NULL || plain_entry(t, "version") == NULL)
         return TG_FAIL(t->err, TG_E_FORMAT,
                        "%s: a ZIP, but not a PyTorch archive (no data.pkl or no version)", t->what);
-    if (order != NULL && !tg_bytes_eq(order->data, tg_bytes_str("little")))
-        return TG_FAIL(t->err, TG_E_UNSUPPORTED,
-                       "%s: written with byte order '%.*s'; save it again on a little-endian "
-                       "machine",
-                       t->what, TEXT_ARG(order->data));
-    return TG_OK;
+    return check_order(t);
 }
 
 /* ---- a tensor ---- */
 
 struct storage {
-    enum tg_wtype type; /* TG_W_COUNT: bytes, whose type the tensor says */
-    struct tg_bytes data;
+    enum tg_wtype type;   /* TG_W_COUNT: bytes, whose type the tensor says */
+    struct tg_bytes data; /* nothing where the file is not in memory */
+    uint64_t at, size;    /* in the file; at: of the tensor that is wanted alone */
 };
 
 static enum tg_rc bad(const struct torch *t, const char *name, const char *why)
@@ -126,13 +171,15 @@ static enum tg_rc read_storage(const struct torch *t, const char *name,
     if (e == NULL)
         return TG_FAIL(t->err, TG_E_FORMAT, "%s: tensor '%.200s': its storage '%.*s' is not there",
                        t->what, name, TEXT_ARG(id->items[2]->s));
-    if (!tg_mul_u64((uint64_t)id->items[4]->i, size, &bytes) || bytes != e->data.n)
+    if (!tg_mul_u64((uint64_t)id->items[4]->i, size, &bytes) || bytes != e->size)
         return TG_FAIL(t->err, TG_E_FORMAT,
-                       "%s: tensor '%.200s': its storage of %" PRId64
-                       " elements has %zu bytes, which is another number",
-                       t->what, name, id->items[4]->i, e->data.n);
+                       "%s: tensor '%.200s': its storage of %" PRId64 " elements has %" PRIu64
+                       " bytes, which is another number",
+                       t->what, name, id->items[4]->i, e->size);
     out->data = e->data;
-    return TG_OK;
+    out->size = e->size;
+    out->at = e->at;
+    return t->wanted ? entry_at(t, e, &out->at) : TG_OK;
 }
 
 /* A tuple of whole numbers from 0 up. */
@@ -187,7 +234,7 @@ static enum tg_rc keep_strides(struct torch *t, const struct tg_shape *stride,
         return no_memory(t);
     memcpy(copy, stride->d, stride->n * sizeof(*copy));
     out->stride = copy;
-    if (!tg_add_size(t->strided, bytes, &t->strided) || t->strided / 2 > t->file.n)
+    if (!tg_add_size(t->strided, bytes, &t->strided) || t->strided / 2 > t->size)
         return TG_FAIL(t->err, TG_E_LIMIT,
                        "%s: tensor '%.200s': views that are not contiguous would take over twice "
                        "the file's size; save them with .contiguous()",
@@ -199,7 +246,7 @@ static enum tg_rc place(struct torch *t, const struct storage *s, uint64_t offse
                         const struct tg_shape *stride, struct tg_weight *out)
 {
     size_t size = tg_wtype_bits(out->type) / 8, bytes = 0;
-    uint64_t numel = s->data.n / size, last = 0, end = 0;
+    uint64_t numel = s->size / size, last = 0, end = 0;
 
     if (stride->n != out->shape.n)
         return bad(t, out->name, "shape and strides differ in length");
@@ -211,8 +258,10 @@ static enum tg_rc place(struct torch *t, const struct storage *s, uint64_t offse
         return TG_OK;
     if (!reach(&out->shape, stride, &last) || !tg_add_u64(offset, last, &end) || end >= numel)
         return bad(t, out->name, "it reaches past the end of its storage");
-    out->bytes =
-        tg_bytes_sub(s->data, (size_t)(offset * size), (size_t)((end - offset + 1) * size));
+    out->at = s->at + offset * size;
+    if (t->pieces == NULL)
+        out->bytes =
+            tg_bytes_sub(s->data, (size_t)(offset * size), (size_t)((end - offset + 1) * size));
     if (!tg_weight_bools_ok(out->type, out->bytes))
         return bad(t, out->name, "a bool is neither 0 nor 1");
     return is_packed(&out->shape, stride) ? TG_OK : keep_strides(t, stride, out, bytes);
@@ -293,6 +342,7 @@ static enum tg_rc read_weight(struct torch *t, const struct tg_pickle_node *key,
     out->name = tg_arena_strndup(t->w.arena, (const char *)key->s.p, key->s.n);
     if (out->name == NULL)
         return no_memory(t);
+    t->wanted = t->pieces != NULL && tg_bytes_eq(key->s, t->want);
     TG_TRY(read_args(t, call, out));
     t->w.n++;
     return TG_OK;
@@ -322,33 +372,73 @@ static enum tg_rc read_state(struct torch *t, const struct tg_pickle_node *root)
     return tg_weights_sort(&t->w, t->what, t->err);
 }
 
-static enum tg_rc parse(struct torch *t)
+static enum tg_rc read_entries(struct torch *t)
 {
-    TG_AUTO(tg_freep) char *pickle = tg_asprintf("%s: data.pkl", t->what);
+    TG_AUTO(tg_freep) char *name = tg_asprintf("%s: data.pkl", t->what);
     const struct tg_pickle_node *root = NULL;
+    struct tg_bytes pickle = TG_BYTES_NONE;
+    const struct tg_zip_entry *e;
 
-    if (pickle == NULL || tg_arena_new(TG_WEIGHTS_ARENA_MAX, &t->w.arena) != TG_OK ||
+    if (name == NULL || tg_arena_new(TG_WEIGHTS_ARENA_MAX, &t->w.arena) != TG_OK ||
         tg_arena_new(TG_PICKLE_ARENA_MAX, &t->nodes) != TG_OK)
         return no_memory(t);
-    TG_TRY(tg_zip_open(t->file, t->what, &t->zip, t->err));
     TG_TRY(find_prefix(t));
     TG_TRY(check_entries(t));
-    TG_TRY(tg_pickle_read(plain_entry(t, "data.pkl")->data, pickle, t->nodes, &root, t->err));
+    e = plain_entry(t, "data.pkl");
+    if (e->size > TG_PICKLE_MAX)
+        return TG_FAIL(t->err, TG_E_LIMIT, "%s: a pickle of %" PRIu64 " bytes, at most %zu", name,
+                       e->size, TG_PICKLE_MAX);
+    TG_TRY(entry_data(t, e, &pickle));
+    TG_TRY(tg_pickle_read(pickle, name, t->nodes, &root, t->err));
     return read_state(t, root);
+}
+
+static enum tg_rc end(struct torch *t, enum tg_rc rc, struct tg_weights *out)
+{
+    tg_zip_done(&t->zip);
+    tg_arena_free(t->nodes);
+    if (rc != TG_OK)
+        tg_weights_done(&t->w);
+    else
+        *out = t->w;
+    return rc;
 }
 
 enum tg_rc tg_torch_parse(struct tg_bytes file, const char *what, struct tg_weights *out,
                           struct tg_err *err)
 {
-    struct torch t = {.what = what, .file = file, .err = err};
-    enum tg_rc rc = parse(&t);
+    struct torch t = {.what = what, .size = file.n, .err = err};
+    enum tg_rc rc = tg_zip_open(file, what, &t.zip, err);
 
-    tg_zip_done(&t.zip);
-    tg_arena_free(t.nodes);
-    if (rc != TG_OK) {
-        tg_weights_done(&t.w);
-        return rc;
-    }
-    *out = t.w;
-    return TG_OK;
+    if (rc == TG_OK)
+        rc = read_entries(&t);
+    return end(&t, rc, out);
+}
+
+/* The directory and what follows it. */
+static enum tg_rc bring_tail(const struct torch *t, struct tg_bytes *tail)
+{
+    uint64_t n = t->size < TG_ZIP_END ? t->size : TG_ZIP_END, at = 0;
+
+    TG_TRY(tg_pieces_get(t->pieces, t->size - n, n, tail, t->err));
+    TG_TRY(tg_zip_directory(*tail, t->size, t->what, &at, t->err));
+    if (t->size - at > TG_SAFETENSORS_HEADER_MAX) /* what describes tensors has one limit */
+        return TG_FAIL(t->err, TG_E_LIMIT, "%s: ZIP: a directory of %" PRIu64 " bytes, at most %d",
+                       t->what, t->size - at, TG_SAFETENSORS_HEADER_MAX);
+    return tg_pieces_get(t->pieces, at, t->size - at, tail, t->err);
+}
+
+enum tg_rc tg_torch_index(struct tg_pieces *pieces, const char *what, struct tg_bytes want,
+                          struct tg_weights *out, struct tg_err *err)
+{
+    struct torch t = {
+        .what = what, .size = pieces->src->size, .pieces = pieces, .want = want, .err = err};
+    struct tg_bytes tail = TG_BYTES_NONE;
+    enum tg_rc rc = bring_tail(&t, &tail);
+
+    if (rc == TG_OK)
+        rc = tg_zip_open_tail(tail, t.size, what, &t.zip, err);
+    if (rc == TG_OK)
+        rc = read_entries(&t);
+    return end(&t, rc, out);
 }

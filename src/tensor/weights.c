@@ -131,7 +131,7 @@ static enum tg_rc refuse_kind(struct tg_bytes file, const char *what, struct tg_
     return TG_FAIL(err, TG_E_FORMAT, "%s: neither a safetensors file nor a PyTorch archive", what);
 }
 
-static bool is_archive(struct tg_bytes head)
+bool tg_weights_is_archive(struct tg_bytes head)
 {
     return begins(head, "PK", 2);
 }
@@ -143,14 +143,16 @@ static bool is_safetensors(struct tg_bytes head)
 
 enum tg_rc tg_weights_kind(struct tg_bytes head, const char *what, struct tg_err *err)
 {
-    return is_archive(head) || is_safetensors(head) ? TG_OK : refuse_kind(head, what, err);
+    return tg_weights_is_archive(head) || is_safetensors(head) ? TG_OK
+                                                               : refuse_kind(head, what, err);
 }
 
 enum tg_rc tg_weights_parse(struct tg_bytes file, const char *what, struct tg_weights *out,
                             struct tg_err *err)
 {
     TG_TRY(tg_weights_kind(file, what, err));
-    return (is_archive(file) ? tg_torch_parse : tg_safetensors_parse)(file, what, out, err);
+    return (tg_weights_is_archive(file) ? tg_torch_parse : tg_safetensors_parse)(file, what, out,
+                                                                                 err);
 }
 
 void tg_weights_done(struct tg_weights *w)

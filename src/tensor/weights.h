@@ -51,6 +51,7 @@ struct tg_weight {
     /* Little-endian. Packed and row-major if stride is NULL; else from the tensor's first element
      * to its last. Offsets in the file may be of any alignment. */
     struct tg_bytes bytes;
+    uint64_t at;           /* where in the file they begin */
     const int64_t *stride; /* of each dimension, in elements */
 };
 
@@ -80,6 +81,33 @@ void tg_weights_done(struct tg_weights *w);
 /* Could a file that begins so be one? head: its first TG_WEIGHTS_HEAD bytes, or all it has.
  * @retval TG_E_FORMAT, TG_E_UNSUPPORTED no, as tg_weights_parse would say */
 TG_RC tg_weights_kind(struct tg_bytes head, const char *what, struct tg_err *err);
+
+/* A file of weights that is not in memory. */
+struct tg_weights_src {
+    /* Bytes [off, off + n), all of them in the file. */
+    enum tg_rc (*read)(void *arg, uint64_t off, uint8_t *to, size_t n, struct tg_err *err);
+    void *arg;
+    uint64_t size;
+};
+
+/* One tensor in it. */
+struct tg_weight_place {
+    enum tg_wtype type;
+    struct tg_shape shape;
+    uint64_t at;
+    size_t n; /* its bytes */
+};
+
+/* Find a packed tensor by what describes it: of a safetensors file the header is read; of a PyTorch
+ * archive end, directory, pickle and the header before the tensor's storage. Wherever
+ * tg_weights_parse accepts the file, the tensor is the same; what is wrong in other tensors' bytes,
+ * or in the headers before them, is not seen. What was read is wiped.
+ * @retval TG_E_NOTFOUND no such tensor  @retval TG_E_UNSUPPORTED it is not packed
+ * @retval others as tg_weights_parse, or what the source said */
+TG_RC tg_weights_locate(const struct tg_weights_src *src, const char *what, struct tg_bytes name,
+                        struct tg_weight_place *out, struct tg_err *err);
+/* Are these, brought from there, bytes that such a tensor may have? */
+bool tg_weight_place_holds(const struct tg_weight_place *place, struct tg_bytes data);
 
 /* NULL: no such tensor. */
 const struct tg_weight *tg_weights_find(const struct tg_weights *w, struct tg_bytes name);

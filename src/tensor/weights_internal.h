@@ -7,10 +7,41 @@
 #define TG_SAFETENSORS_HEADER_MAX 100000000 /* the format's own limit */
 #define TG_WEIGHTS_ARENA_MAX ((size_t)512 << 20)
 
+/* What was brought of a file that is not in memory: in memory for secrets. */
+#define TG_PIECES_MAX 16
+
+struct tg_pieces {
+    const struct tg_weights_src *src;
+
+    struct {
+        uint64_t off;
+        struct tg_secret *bytes;
+    } v[TG_PIECES_MAX];
+
+    size_t n;
+};
+
+void tg_pieces_done(struct tg_pieces *p);
+/* Bytes [off, off + n): a view, valid until _done. @retval TG_E_FORMAT beyond the file
+ * @retval TG_E_LIMIT too many pieces  @retval TG_E_NOMEM, or what the source says */
+TG_RC tg_pieces_get(struct tg_pieces *p, uint64_t off, uint64_t n, struct tg_bytes *out,
+                    struct tg_err *err);
+
 TG_RC tg_safetensors_parse(struct tg_bytes file, const char *what, struct tg_weights *out,
                            struct tg_err *err);
 TG_RC tg_torch_parse(struct tg_bytes file, const char *what, struct tg_weights *out,
                      struct tg_err *err);
+
+/* The same by what describes the tensors alone: each says where in the file it lies (`at`), and has
+ * no bytes. Of PyTorch archives that is so for the tensor called `want`; of others only the rest.
+ */
+TG_RC tg_safetensors_index(struct tg_pieces *pieces, const char *what, struct tg_weights *out,
+                           struct tg_err *err);
+TG_RC tg_torch_index(struct tg_pieces *pieces, const char *what, struct tg_bytes want,
+                     struct tg_weights *out, struct tg_err *err);
+
+/* Does a file that begins so go to the reader of PyTorch archives? */
+bool tg_weights_is_archive(struct tg_bytes head);
 
 /* Is this a name a tensor may have? */
 bool tg_weight_name_ok(struct tg_bytes name);

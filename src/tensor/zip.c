@@ -7,7 +7,6 @@
 #include "base/mem.h"
 
 enum {
-    LOCAL = 30,
     CENTRAL = 46,
     END = 22,
     END64 = 56,
@@ -22,7 +21,8 @@ enum {
 #define CRC_STEP ((size_t)4 << 20) /* between two words on progress */
 
 struct reader {
-    struct tg_bytes file;
+    struct tg_bytes file; /* what is there of it: from `base` to its end */
+    uint64_t base, size;
     const char *what;
     uint64_t dir_at, dir_n, count;
     struct tg_err *err;
@@ -46,9 +46,9 @@ static enum tg_rc broken(const struct reader *r, uint64_t at, const char *why)
 static bool record(const struct reader *r, uint64_t at, size_t n, const char *sig,
                    struct tg_bytes *out)
 {
-    if (at > r->file.n || n > r->file.n - at)
+    if (at < r->base || at > r->size || n > r->size - at)
         return false;
-    *out = tg_bytes_sub(r->file, (size_t)at, n);
+    *out = tg_bytes_sub(r->file, (size_t)(at - r->base), n);
     return tg_mem_eq(out->p, sig, 4);
 }
 
@@ -60,10 +60,11 @@ static bool agree(uint64_t narrow, uint64_t mask, uint64_t wide)
     return narrow == wide || narrow == mask;
 }
 
-static enum tg_rc find_end64(struct reader *r, struct tg_bytes end, uint64_t at)
+static enum tg_rc find_end64(struct reader *r, struct tg_bytes end, struct tg_bytes loc,
+                             uint64_t at)
 {
     struct tg_bytes e;
-    uint64_t where = le(tg_bytes_sub(r->file, (size_t)at, LOCATOR), 8, 8);
+    uint64_t where = le(loc, 8, 8);
 
     if (at < END64 || where != at - END64 || !record(r, where, END64, "PK\6\6", &e) ||
         le(e, 4, 8) != END64 - 12)
@@ -84,9 +85,9 @@ static enum tg_rc find_end64(struct reader *r, struct tg_bytes end, uint64_t at)
 static enum tg_rc find_directory(struct reader *r)
 {
     struct tg_bytes end, loc;
-    uint64_t at = r->file.n - END, sum = 0;
+    uint64_t at = r->size - END, sum = 0;
 
-    if (r->file.n < END || !record(r, at, END, "PK\5\6", &end) || le(end, 20, 2) != 0)
+    if (r->size < END || !record(r, at, END, "PK\5\6", &end) || le(end, 20, 2) != 0)
         return TG_FAIL(r->err, TG_E_FORMAT,
                        "%s: ZIP: does not end with an end record (cut, or something follows it, or "
                        "it has a comment)",
@@ -94,7 +95,7 @@ static enum tg_rc find_directory(struct reader *r)
     if (le(end, 4, 4) != 0 || le(end, 8, 2) != le(end, 10, 2))
         return broken(r, at, "an archive of several disks");
     if (at >= LOCATOR && record(r, at - LOCATOR, LOCATOR, "PK\6\7", &loc))
-        return find_end64(r, end, at - LOCATOR);
+        return find_end64(r, end, loc, at - LOCATOR);
     r->count = le(end, 10, 2);
     r->dir_n = le(end, 12, 4);
     r->dir_at = le(end, 16, 4);
@@ -163,33 +164,48 @@ static enum tg_rc check_method(const struct reader *r, uint64_t at, uint64_t fla
     return TG_OK;
 }
 
-/* The local header must tell the same story as the directory. */
-static enum tg_rc read_local(const struct reader *r, const struct tg_bytes dir,
-                             const struct sizes *s, struct tg_zip_entry *e)
+/* The local header must tell the same story as the directory. h: it, and the name behind it. */
+static enum tg_rc read_local(const struct reader *r, const struct tg_zip_entry *e,
+                             struct tg_bytes h, uint64_t *data_at)
 {
-    struct tg_bytes h;
-    uint64_t at = s->header, n, data, end;
-    bool descriptor;
+    uint64_t at = e->header_offset, n, data, end;
+    bool descriptor = (e->flags & FLAG_DESCRIPTOR) != 0;
 
-    if (!record(r, at, LOCAL, "PK\3\4", &h))
+    if (h.n < TG_ZIP_LOCAL || !tg_mem_eq(h.p, "PK\3\4", 4))
         return broken(r, at, "no local header where the directory says");
-    if (le(h, 6, 2) != le(dir, 8, 2) || le(h, 8, 2) != le(dir, 10, 2))
+    if (le(h, 6, 2) != e->flags || le(h, 8, 2) != 0)
         return broken(r, at, "local header and directory contradict each other");
     n = le(h, 26, 2);
-    data = at + LOCAL + n + le(h, 28, 2);
-    if (!tg_add_u64(data, s->plain, &end) || end > r->dir_at)
+    data = at + TG_ZIP_LOCAL + n + le(h, 28, 2);
+    if (!tg_add_u64(data, e->size, &end) || end > r->dir_at)
         return broken(r, at, "an entry reaches into the directory");
-    if (!tg_bytes_eq(tg_bytes_sub(r->file, (size_t)at + LOCAL, (size_t)n), e->name))
+    if (n != e->name.n || !tg_bytes_eq(tg_bytes_sub(h, TG_ZIP_LOCAL, (size_t)n), e->name))
         return broken(r, at, "local header and directory name the entry differently");
-    descriptor = (le(h, 6, 2) & FLAG_DESCRIPTOR) != 0;
     for (size_t i = 0; i < 2; i++) { /* packed, plain */
         uint64_t v = le(h, 18 + 4 * i, 4);
 
-        if (v != s->plain && v != SATURATED && !(descriptor && v == 0))
+        if (v != e->size && v != SATURATED && !(descriptor && v == 0))
             return broken(r, at, "local header and directory contradict each other about sizes");
     }
-    e->data = tg_bytes_sub(r->file, (size_t)data, (size_t)s->plain);
-    e->header_offset = at;
+    *data_at = data;
+    return TG_OK;
+}
+
+/* With the whole file here, by the local header; else the least that it can be. */
+static enum tg_rc place(const struct reader *r, struct tg_zip_entry *e)
+{
+    uint64_t at = e->header_offset, room = at < r->size ? r->size - at : 0;
+
+    if (r->base > 0) {
+        if (!tg_add_u64(at, TG_ZIP_LOCAL + e->name.n, &e->at) || e->at > r->dir_at ||
+            e->size > r->dir_at - e->at)
+            return broken(r, at, "an entry reaches into the directory");
+        return TG_OK;
+    }
+    if (room > TG_ZIP_LOCAL + e->name.n)
+        room = TG_ZIP_LOCAL + e->name.n;
+    TG_TRY(read_local(r, e, tg_bytes_sub(r->file, (size_t)at, (size_t)room), &e->at));
+    e->data = tg_bytes_sub(r->file, (size_t)e->at, (size_t)e->size);
     return TG_OK;
 }
 
@@ -220,14 +236,18 @@ static enum tg_rc read_entry(const struct reader *r, uint64_t *at, struct tg_zip
         return broken(r, *at, "the directory is cut, has comments or names another disk");
     TG_TRY(check_method(r, *at, le(c, 8, 2), le(c, 10, 2)));
     s = (struct sizes){le(c, 20, 4), le(c, 24, 4), le(c, 42, 4)};
-    if (!read_extra(tg_bytes_sub(r->file, (size_t)*at + CENTRAL + name, extra), &s))
+    c = tg_bytes_sub(r->file, (size_t)(*at - r->base), CENTRAL + name + extra);
+    if (!read_extra(tg_bytes_sub(c, CENTRAL + name, extra), &s))
         return broken(r, *at, "the extra field is broken");
     if (s.packed != s.plain)
         return broken(r, *at, "a stored entry of two different sizes");
-    e->name = tg_bytes_sub(r->file, (size_t)*at + CENTRAL, name);
-    e->crc32 = (uint32_t)le(c, 16, 4);
+    *e = (struct tg_zip_entry){.name = tg_bytes_sub(c, CENTRAL, name),
+                               .size = s.plain,
+                               .crc32 = (uint32_t)le(c, 16, 4),
+                               .header_offset = s.header,
+                               .flags = (uint16_t)le(c, 8, 2)};
     TG_TRY(check_name(r, *at, e->name));
-    TG_TRY(read_local(r, c, &s, e));
+    TG_TRY(place(r, e));
     *at += CENTRAL + name + extra;
     return TG_OK;
 }
@@ -258,7 +278,7 @@ static enum tg_rc check_all(const struct reader *r, struct tg_zip *z)
     for (size_t i = 0; i < z->n; i++) {
         if (z->v[i].header_offset < end)
             return broken(r, z->v[i].header_offset, "entries overlap");
-        end = (uint64_t)(z->v[i].data.p - r->file.p) + z->v[i].data.n;
+        end = z->v[i].at + z->v[i].size;
     }
     if (z->v[0].header_offset != 0)
         return broken(r, 0, "something stands before the first entry");
@@ -283,6 +303,7 @@ static enum tg_rc read_all(const struct reader *r, struct tg_zip *z)
     z->v = tg_calloc((size_t)r->count + 1, sizeof(*z->v));
     if (z->v == NULL)
         return TG_FAIL(r->err, TG_E_NOMEM, "%s: out of memory", r->what);
+    z->dir_at = r->dir_at;
     for (; z->n < r->count; z->n++)
         TG_TRY(read_entry(r, &at, &z->v[z->n]));
     if (at != r->dir_at + r->dir_n)
@@ -294,12 +315,49 @@ enum tg_rc tg_zip_open(struct tg_bytes file, const char *what, struct tg_zip *ou
                        struct tg_err *err)
 {
     TG_AUTO(tg_zip_done) struct tg_zip z = TG_ZIP_INIT;
-    struct reader r = {.file = file, .what = what, .err = err};
+    struct reader r = {.file = file, .size = file.n, .what = what, .err = err};
 
     TG_TRY(find_directory(&r));
     TG_TRY(read_all(&r, &z));
     *out = z;
     z = (struct tg_zip)TG_ZIP_INIT;
+    return TG_OK;
+}
+
+/* ---- by its end ---- */
+
+enum tg_rc tg_zip_directory(struct tg_bytes tail, uint64_t size, const char *what, uint64_t *at,
+                            struct tg_err *err)
+{
+    struct reader r = {.file = tail, .base = size - tail.n, .size = size, .what = what, .err = err};
+
+    TG_TRY(find_directory(&r));
+    *at = r.dir_at;
+    return TG_OK;
+}
+
+enum tg_rc tg_zip_open_tail(struct tg_bytes tail, uint64_t size, const char *what,
+                            struct tg_zip *out, struct tg_err *err)
+{
+    TG_AUTO(tg_zip_done) struct tg_zip z = TG_ZIP_INIT;
+    struct reader r = {.file = tail, .base = size - tail.n, .size = size, .what = what, .err = err};
+
+    TG_TRY(find_directory(&r));
+    TG_TRY(read_all(&r, &z));
+    *out = z;
+    z = (struct tg_zip)TG_ZIP_INIT;
+    return TG_OK;
+}
+
+enum tg_rc tg_zip_locate(const struct tg_zip *z, const struct tg_zip_entry *e, struct tg_bytes head,
+                         const char *what, uint64_t *at, struct tg_err *err)
+{
+    const struct reader r = {.what = what, .dir_at = z->dir_at, .err = err};
+
+    TG_TRY(read_local(&r, e, head, at));
+    for (size_t i = 0; i < z->n; i++) /* its own header may say that it begins later */
+        if (z->v[i].header_offset > e->header_offset && z->v[i].header_offset < *at + e->size)
+            return broken(&r, z->v[i].header_offset, "entries overlap");
     return TG_OK;
 }
 

@@ -17,7 +17,6 @@
 #define TG_HANDOVER_USERS_MAX 16
 #define TG_HANDOVER_BURST 16       /* hand-overs at once, then one a second */
 #define TG_HANDOVER_COPIES_MAX 256 /* different files and tensors at a time */
-#define TG_HANDOVER_REST_MS 5000
 
 /* What the agent is told. */
 struct tg_handover_note {
@@ -74,11 +73,6 @@ bool tg_handover_copy(const struct tg_handover *h, size_t i, struct tg_handover_
  */
 TG_RC tg_handover_take(struct tg_handover *h, uid_t uid, const struct tg_native_take *in,
                        union tg_native_msg *out, int *fd, struct tg_err *err);
-/* What was decrypted to find tensors in goes when none was taken from it for TG_HANDOVER_REST_MS.
- * Returns in how many milliseconds to call again; 0: nothing is there. */
-uint32_t tg_handover_rest(struct tg_handover *h);
-/* It goes now. */
-void tg_handover_forget(struct tg_handover *h);
 TG_RC tg_handover_list(const struct tg_handover *h, uid_t uid, const struct tg_native_list *in,
                        union tg_native_msg *out, struct tg_err *err);
 

@@ -27,7 +27,7 @@ struct client {
 struct tg_native_server {
     struct tg_loop *loop;
     int listen, notify;
-    struct tg_loop_item *accept_item, *notify_item, *grace_item, *rest_item;
+    struct tg_loop_item *accept_item, *notify_item, *grace_item;
     struct tg_rings *rings;
     struct tg_handover *handover;
     const struct tg_model *model;
@@ -130,23 +130,11 @@ static enum tg_rc on_ring(struct client *c, int *fd, struct tg_err *err)
     return TG_OK;
 }
 
-static void on_rest(void *arg)
-{
-    struct tg_native_server *n = arg;
-
-    uint32_t ms = tg_handover_rest(n->handover);
-
-    if (ms > 0 && tg_loop_rearm(n->rest_item, ms) != TG_OK)
-        tg_handover_forget(n->handover);
-}
-
 static enum tg_rc on_take(struct client *c, int *fd, struct tg_err *err)
 {
     struct tg_native_server *n = c->server;
-    enum tg_rc rc = tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
 
-    on_rest(n);
-    return rc;
+    return tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
 }
 
 static enum tg_rc on_list(struct client *c, int *fd, struct tg_err *err)
@@ -286,8 +274,6 @@ enum tg_rc tg_native_server_new(const struct tg_native_server_opts *o,
         return TG_FAIL(err, TG_E_USAGE, "--native-fd %d is not a SOCK_SEQPACKET socket", n->listen);
     TG_TRY(tg_loop_fd(n->loop, n->notify, TG_LOOP_READ, on_notify, n, &n->notify_item));
     TG_TRY(tg_handover_new(&o->handover, &n->handover, err));
-    if (tg_loop_after(n->loop, 0, on_rest, n, &n->rest_item) != TG_OK)
-        return TG_FAIL(err, TG_E_NOMEM, "out of memory");
     TG_TRY(tg_rings_new(o->spin_ns, n->notify, &n->rings, err));
     *out = tg_steal(&n);
     return TG_OK;
@@ -305,7 +291,6 @@ void tg_native_server_free(struct tg_native_server *n)
     tg_loop_item_free(n->accept_item);
     tg_loop_item_free(n->notify_item);
     tg_loop_item_free(n->grace_item);
-    tg_loop_item_free(n->rest_item);
     tg_fd_close(n->listen);
     tg_fd_close(n->notify);
     tg_free(n);

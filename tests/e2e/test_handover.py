@@ -1,5 +1,6 @@
 """Hand-over: sealed files of a package for allowed users, told to the agent; packages that are held, not run."""
 import fcntl
+import io
 import json
 import mmap
 import os
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 import pytest
 
@@ -321,29 +323,80 @@ def test_no_plaintext_stays_that_nobody_asked_for(folder, tmp_path):
     listener.close()
 
 
+CHUNK = 1 << 20
+
+
+def chunks_of(package, path, offset, size):
+    """The chunks of a package in which bytes of one of its files lie."""
+    at = next(f["offset"] for f in json.loads(package.raw("manifest"))["files"] if f["path"] == path) + offset
+    return set(range(at // CHUNK, (at + max(size, 1) - 1) // CHUNK + 1))
+
+
+def damage_all_but(path, keep):
+    """Every chunk that is not named is changed where it is stored."""
+    p = tgsp_reader.Package(path)
+    at, n = p.sections["payload"]
+    stored = CHUNK + 16
+    with open(path, "r+b") as f:
+        for i in range(-(-n // stored)):
+            if i not in keep:
+                f.seek(at + i * stored + 3)
+                byte = f.read(1)[0]
+                f.seek(at + i * stored + 3)
+                f.write(bytes([byte ^ 1]))
+
+
+def torch_archive(tensors):
+    """What torch.save writes of {name: uint8 tensor}, by hand: its pickle first, each storage an entry of its own."""
+    text = lambda s: b"X" + struct.pack("<I", len(s)) + s.encode()
+    number = lambda n: b"J" + struct.pack("<i", n)
+    pickle = b"\x80\x02}("
+    for i, (name, data) in enumerate(tensors.items()):
+        pickle += (text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\nByteStorage\n" + text(str(i))
+                   + text("cpu") + number(len(data)) + b"tQK\x00" + number(len(data)) + b"\x85K\x01\x85\x89}tR")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for name, data in [("data.pkl", pickle + b"u."), ("byteorder", b"little"),
+                           *((f"data/{i}", data) for i, data in enumerate(tensors.values())), ("version", b"3\n")]:
+            z.writestr(zipfile.ZipInfo("m/" + name), data)
+    return out.getvalue(), [z.getinfo(f"m/data/{i}").header_offset for i in range(len(tensors))]
+
+
 @ROOMY
-def test_a_file_whose_tensors_are_taken_is_forgotten_soon(folder, tmp_path):
-    """Decrypted once for tensors taken one after the other; gone when nobody asks any more."""
+@pytest.mark.parametrize("path", ["w.safetensors", "w.pt"])
+def test_of_a_file_only_what_a_tensor_needs_is_decrypted(folder, tmp_path, path):
+    """All other chunks are damaged once it serves: whoever decrypted one would be told."""
     d = tmp_path / "model"
     shutil.copytree(EXAMPLE / "model_v1", d)
-    data = {f"t{i}": ("U8", [6 << 20], os.urandom(6 << 20)) for i in range(4)}
-    (d / "w.safetensors").write_bytes(safetensors(**data))
+    data = {f"t{i}": os.urandom(6 << 20) for i in range(4)}
+    if path == "w.pt":
+        content, at = torch_archive(data)
+    else:
+        content, at = safetensors(**{name: ("U8", [len(v)], v) for name, v in data.items()}), []
+        at = [len(content) - (4 - i) * (6 << 20) for i in range(4)]
+    (d / path).write_bytes(content)
     kit("package", "--dir", folder, "--input", d, "--out", tmp_path / "t.tgsp", "--model", MODEL)
+    package = tgsp_reader.Package(tmp_path / "t.tgsp")
     listener, native = Listener(tmp_path), Native(tmp_path)
     w = Worker(folder, tmp_path / "t.tgsp", listener, native=native, takers=[ME]).serve().settled()
+    keep = chunks_of(package, path, 0, 4096) | chunks_of(package, path, at[2], (6 << 20) + 4096)
+    if path == "w.pt":
+        keep |= chunks_of(package, path, len(content) - 4096, 4096)
+    damage_all_but(tmp_path / "t.tgsp", keep)
     before = w.metrics()["tensorguard_memory_used_bytes"]
     m = tg.Model(native.path)
-    for name, (_, _, content) in data.items():
-        fd, _, _ = m.open_tensor("w.safetensors", name)
-        assert os.read(fd, 1 << 16) == content[:1 << 16]
-        os.close(fd)
-    assert w.metrics()["tensorguard_memory_used_bytes"] > before + (20 << 20)
-
-    def forgotten():  # questions that lead to nothing do not keep it
-        with pytest.raises(tg.Failed):
-            m.open_file("nothing")
-        return w.metrics()["tensorguard_memory_used_bytes"] < before + (12 << 20)
-    wait_for("the file to be forgotten", forgotten)
+    fd, dtype, dims = m.open_tensor(path, "t2")
+    with open(f"/proc/self/fd/{fd}", "rb") as f:
+        assert (dtype, dims, f.read()) == ("U8", [6 << 20], data["t2"])
+    os.close(fd)
+    assert w.receive()["tensor"] == "t2"
+    assert w.metrics()["tensorguard_memory_used_bytes"] < before + (4 << 20)  # nothing of it stays in the region
+    with pytest.raises(tg.Failed) as e:
+        m.open_tensor(path, "t1")
+    assert e.value.status == "DENIED" and "chunk" in e.value.text
+    with pytest.raises(tg.Failed) as e:
+        m.open_tensor(path, "t4")
+    assert e.value.status == "NOTFOUND" and "no tensor 't4'" in e.value.text
     m.close()
     w.stop()
     native.close()

@@ -11,6 +11,9 @@
 #include "client/client_internal.h"
 
 #define PAUSE_MS 20
+/* For a file that is decrypted first, after those that others wait for. A worker that hangs is
+ * ended by the agent, and its end is heard at once. */
+#define MAKE_NS UINT64_C(600000000000)
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 /* Each request has a connection of its own: rare as they are, none can meet a worker that has left,
@@ -27,7 +30,8 @@ static enum tg_rc ask_once(struct tg_model *m, const union tg_native_msg *reques
     TG_TRY(tg_link_receive(l, TG_NATIVE_WELCOME, m->o.reconnect_ns, &m->msg, NULL, err));
     m->msg = *request;
     TG_TRY(tg_link_send(l, &m->msg, err));
-    return tg_link_receive(l, want, m->o.reconnect_ns, &m->msg, fd, err);
+    return tg_link_receive(l, want, want == TG_NATIVE_TAKEN ? MAKE_NS : m->o.reconnect_ns, &m->msg,
+                           fd, err);
 }
 
 /* A worker may leave between the two: then the next one is asked. One that hands over much at a

@@ -21,13 +21,14 @@ struct client {
     uid_t uid;
     struct tg_loop_item *item;
     bool greeted;
+    bool waits; /* for what it asked to be handed over: until then it may ask nothing */
     struct tg_ring *ring;
 };
 
 struct tg_native_server {
     struct tg_loop *loop;
     int listen, notify;
-    struct tg_loop_item *accept_item, *notify_item, *grace_item;
+    struct tg_loop_item *accept_item, *notify_item, *grace_item, *deadline_item;
     struct tg_rings *rings;
     struct tg_handover *handover;
     const struct tg_model *model;
@@ -35,14 +36,17 @@ struct tg_native_server {
     struct client clients[TG_NATIVE_CLIENTS_MAX];
     union tg_native_msg in, out; /* too large for a stack; used by one message at a time */
     uint8_t raw[TG_NATIVE_MSG_MAX];
-    void (*drained)(void *arg);
-    void *drained_arg;
+    struct tg_native_drain_opts drain;
+    bool draining;   /* and drain.done was not called yet */
+    bool grace_over; /* whoever is still there is there for a copy alone */
 };
 
 /* ---- clients come and go ---- */
 
 static void client_end(struct client *c)
 {
+    if (c->waits)
+        tg_handover_cancel(c->server->handover, c);
     tg_loop_item_free(c->item);
     tg_ring_stop(c->ring);
     tg_fd_close(c->fd);
@@ -63,12 +67,10 @@ static size_t count(const struct tg_native_server *n, bool with_ring, const uid_
 
 static void check_drained(struct tg_native_server *n)
 {
-    void (*drained)(void *) = n->drained;
-
-    if (drained == NULL || count(n, false, NULL) > 0)
+    if (!n->draining || count(n, false, NULL) > 0)
         return;
-    n->drained = NULL;
-    drained(n->drained_arg);
+    n->draining = false;
+    n->drain.done(n->drain.arg);
 }
 
 static void cut(struct client *c, const char *why)
@@ -133,8 +135,11 @@ static enum tg_rc on_ring(struct client *c, int *fd, struct tg_err *err)
 static enum tg_rc on_take(struct client *c, int *fd, struct tg_err *err)
 {
     struct tg_native_server *n = c->server;
+    const struct tg_handover_ask ask = {c->uid, c, &n->in.take};
+    enum tg_rc rc = tg_handover_take(n->handover, &ask, &n->out, fd, err);
 
-    return tg_handover_take(n->handover, c->uid, &n->in.take, &n->out, fd, err);
+    c->waits = rc == TG_OK && *fd < 0;
+    return rc;
 }
 
 static enum tg_rc on_list(struct client *c, int *fd, struct tg_err *err)
@@ -155,6 +160,18 @@ static request_fn *const requests[] = {
     [TG_NATIVE_TAKE] = on_take,
 };
 
+/* rc: of the request; n->out is the answer where that is TG_OK, *why the reason elsewhere. */
+static enum tg_rc answer(const struct client *c, enum tg_rc rc, struct tg_err *why, int fd,
+                         struct tg_err *err)
+{
+    struct tg_native_server *n = c->server;
+
+    if (rc != TG_OK && why->rc != rc)
+        tg_err_set(why, rc, "%s", tg_rc_text(rc));
+    return tg_channel_send(
+        c->fd, rc == TG_OK ? tg_native_seal(&n->out) : tg_native_refuse(&n->out, why), fd, err);
+}
+
 /* One message and its answer. What comes back is why the client is cut off, if it is: a request
  * that is only wrong is answered. */
 static enum tg_rc handle(struct client *c, struct tg_err *err)
@@ -162,7 +179,6 @@ static enum tg_rc handle(struct client *c, struct tg_err *err)
     struct tg_native_server *n = c->server;
     struct tg_err why = TG_ERR_INIT;
     int fd = -1;
-    struct tg_bytes reply;
     size_t got = 0;
     enum tg_rc rc;
 
@@ -173,10 +189,9 @@ static enum tg_rc handle(struct client *c, struct tg_err *err)
     if (!c->greeted && n->in.head.type != TG_NATIVE_HELLO)
         return TG_FAIL(err, TG_E_STATE, "native message before hello");
     rc = requests[n->in.head.type](c, &fd, &why);
-    if (rc != TG_OK && why.rc != rc)
-        tg_err_set(&why, rc, "%s", tg_rc_text(rc));
-    reply = rc == TG_OK ? tg_native_seal(&n->out) : tg_native_refuse(&n->out, &why);
-    rc = tg_channel_send(c->fd, reply, fd, err);
+    if (c->waits)
+        return TG_OK;
+    rc = answer(c, rc, &why, fd, err);
     if (n->in.head.type == TG_NATIVE_RING) /* shared memory is the client's from here on */
         tg_fd_close(fd);
     return rc;
@@ -186,10 +201,33 @@ static void on_client(void *arg)
 {
     struct client *c = arg;
     struct tg_err err = TG_ERR_INIT;
-    enum tg_rc rc = handle(c, &err);
+    enum tg_rc rc;
+
+    if (c->waits) {
+        cut(c, "gone, or asking again, before what it asked for was made");
+        return;
+    }
+    rc = handle(c, &err);
 
     if (rc != TG_OK) /* TG_E_AGAIN: it does not read its answers */
         cut(c, err.msg);
+}
+
+/* What somebody waits for is made. One who was let stay for that alone goes. */
+static void on_made(struct tg_native_server *n)
+{
+    struct tg_handover_reply r;
+
+    while (tg_handover_next(n->handover, &n->out, &r)) {
+        struct client *c = r.who;
+        struct tg_err err = TG_ERR_INIT;
+
+        c->waits = false;
+        if (answer(c, r.rc, &r.err, r.fd, &err) != TG_OK)
+            cut(c, err.msg);
+        else if (n->draining && (c->ring == NULL || n->grace_over))
+            cut(c, "drained");
+    }
 }
 
 /* ---- the door ---- */
@@ -239,23 +277,25 @@ static void on_accept(void *arg)
     }
 }
 
-/* A thread says that something ended. */
+/* A thread says that something ended: a ring, or the making of a copy. */
 static void on_notify(void *arg)
 {
     struct tg_native_server *n = arg;
-    uint64_t times;
+    uint64_t times; /* the notes that are taken; what they are about is looked up */
 
     if (read(n->notify, &times, sizeof(times)) < 0)
         return;
     for (size_t i = 0; i < TG_NATIVE_CLIENTS_MAX; i++)
         if (n->clients[i].ring != NULL && tg_ring_broken(n->clients[i].ring))
             cut(&n->clients[i], "its ring says more calls than there are slots");
+    on_made(n);
 }
 
 enum tg_rc tg_native_server_new(const struct tg_native_server_opts *o,
                                 struct tg_native_server **out, struct tg_err *err)
 {
     TG_AUTO(tg_native_server_freep) struct tg_native_server *n = tg_calloc(1, sizeof(*n));
+    struct tg_handover_opts handover = o->handover;
     int type = 0;
     socklen_t len = sizeof(type);
 
@@ -273,7 +313,9 @@ enum tg_rc tg_native_server_new(const struct tg_native_server_opts *o,
     if (getsockopt(n->listen, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_SEQPACKET)
         return TG_FAIL(err, TG_E_USAGE, "--native-fd %d is not a SOCK_SEQPACKET socket", n->listen);
     TG_TRY(tg_loop_fd(n->loop, n->notify, TG_LOOP_READ, on_notify, n, &n->notify_item));
-    TG_TRY(tg_handover_new(&o->handover, &n->handover, err));
+    handover.beside = true;
+    handover.notify = n->notify;
+    TG_TRY(tg_handover_new(&handover, &n->handover, err));
     TG_TRY(tg_rings_new(o->spin_ns, n->notify, &n->rings, err));
     *out = tg_steal(&n);
     return TG_OK;
@@ -291,6 +333,7 @@ void tg_native_server_free(struct tg_native_server *n)
     tg_loop_item_free(n->accept_item);
     tg_loop_item_free(n->notify_item);
     tg_loop_item_free(n->grace_item);
+    tg_loop_item_free(n->deadline_item);
     tg_fd_close(n->listen);
     tg_fd_close(n->notify);
     tg_free(n);
@@ -308,30 +351,41 @@ enum tg_rc tg_native_server_serve(struct tg_native_server *n, const struct tg_mo
     return TG_OK;
 }
 
-static void on_grace(void *arg)
+static void end_all(struct tg_native_server *n, bool who_waits_too)
 {
-    struct tg_native_server *n = arg;
-
     for (size_t i = 0; i < TG_NATIVE_CLIENTS_MAX; i++)
-        if (n->clients[i].fd >= 0)
+        if (n->clients[i].fd >= 0 && (who_waits_too || !n->clients[i].waits))
             client_end(&n->clients[i]);
     check_drained(n);
 }
 
-void tg_native_server_drain(struct tg_native_server *n, uint32_t grace_ms, void (*done)(void *arg),
-                            void *arg)
+static void on_deadline(void *arg)
+{
+    end_all(arg, true);
+}
+
+static void on_grace(void *arg)
+{
+    struct tg_native_server *n = arg;
+
+    n->grace_over = true;
+    end_all(n, false);
+}
+
+void tg_native_server_drain(struct tg_native_server *n, const struct tg_native_drain_opts *opts)
 {
     tg_loop_item_free(n->accept_item);
     n->accept_item = NULL;
-    n->drained = done;
-    n->drained_arg = arg;
+    n->drain = *opts;
+    n->draining = true;
     for (size_t i = 0; i < TG_NATIVE_CLIENTS_MAX; i++)
         if (n->clients[i].ring != NULL)
             tg_ring_leave(n->clients[i].ring);
-        else if (n->clients[i].fd >= 0)
+        else if (n->clients[i].fd >= 0 && !n->clients[i].waits)
             client_end(&n->clients[i]);
-    if (tg_loop_after(n->loop, grace_ms, on_grace, n, &n->grace_item) != TG_OK)
-        on_grace(n);
+    if (tg_loop_after(n->loop, opts->grace_ms, on_grace, n, &n->grace_item) != TG_OK ||
+        tg_loop_after(n->loop, opts->deadline_ms, on_deadline, n, &n->deadline_item) != TG_OK)
+        on_deadline(n);
     check_drained(n);
 }
 

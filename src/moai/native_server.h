@@ -38,10 +38,16 @@ TG_DEFINE_AUTO(struct tg_native_server, tg_native_server_freep, tg_native_server
 TG_RC tg_native_server_serve(struct tg_native_server *n, const struct tg_model *model,
                              struct tg_err *err);
 
-/* Accept no more and ask everybody to go elsewhere; who is still there after grace_ms is cut off
- * (its library asks the next worker again). Then done(arg), in the loop. */
-void tg_native_server_drain(struct tg_native_server *n, uint32_t grace_ms, void (*done)(void *arg),
-                            void *arg);
+struct tg_native_drain_opts {
+    uint32_t grace_ms;    /* for calls */
+    uint32_t deadline_ms; /* for what somebody waits to be handed; not less than grace_ms */
+    void (*done)(void *arg);
+    void *arg;
+};
+
+/* Accept no more and ask everybody to go elsewhere; who is still there afterwards is cut off (its
+ * library asks the next worker again). Then done(arg), in the loop. opts is copied. */
+void tg_native_server_drain(struct tg_native_server *n, const struct tg_native_drain_opts *opts);
 
 struct tg_native_facts {
     uint64_t good, bad; /* calls */

@@ -475,7 +475,8 @@ static enum tg_rc hand_over(struct verify *v, struct tg_err *err)
         enum tg_rc rc;
 
         tg_native_text(take.path, sizeof(take.path), v->o->handover[i]);
-        rc = tg_handover_take(v->handover, v->uid, &take, out, &fd, err);
+        rc = tg_handover_take(v->handover, &(struct tg_handover_ask){v->uid, v, &take}, out, &fd,
+                              err);
         if (rc != TG_OK)
             tg_err_wrap(err, "--handover");
         TG_TRY(rc);

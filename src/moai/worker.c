@@ -169,6 +169,10 @@ static void drain(void *arg)
     struct worker *w = arg;
     const struct tg_http_drain_opts opts = {
         .idle_ms = DRAIN_IDLE_MS, .deadline_ms = DRAIN_DEADLINE_MS, .done = on_drained, .arg = w};
+    const struct tg_native_drain_opts native = {.grace_ms = DRAIN_NATIVE_MS,
+                                                .deadline_ms = DRAIN_DEADLINE_MS,
+                                                .done = on_native_drained,
+                                                .arg = w};
 
     if (w->service.draining)
         return;
@@ -177,7 +181,7 @@ static void drain(void *arg)
     w->to_drain = w->native != NULL ? 2 : 1;
     tg_http_server_drain(w->server, &opts);
     if (w->native != NULL)
-        tg_native_server_drain(w->native, DRAIN_NATIVE_MS, on_native_drained, w);
+        tg_native_server_drain(w->native, &native);
 }
 
 /* The agent drains the worker before this one only when it has heard that this one accepts. */

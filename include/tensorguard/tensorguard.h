@@ -202,7 +202,9 @@ TG_CHECKED enum tg_status tg_model_file(struct tg_model *m, size_t i, char *path
  * (F_SEAL_WRITE and the others), read-only, at offset 0, close-on-exec, the caller's to close. Map
  * it, or give /proc/self/fd/N to a library that wants a path. The worker keeps it locked in memory
  * as long as it serves; map it and mlock it to keep it so longer. Every hand-over is reported and
- * audited; after 16 in a row they go one a second (TG_STATUS_AGAIN after options.reconnect_ns).
+ * audited; after 16 in a row they go one a second, and 8 are waited for at most (TG_STATUS_AGAIN
+ * after options.reconnect_ns). The first time, it returns when the file is decrypted and verified:
+ * a loop that must go on calling meanwhile does that through a model of its own.
  * @retval TG_STATUS_DENIED   the agent's configuration does not name this user
  * @retval TG_STATUS_NOTFOUND the package has no such file */
 TG_CHECKED enum tg_status tg_model_open_file(struct tg_model *m, const char *path, int *fd,

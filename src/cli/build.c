@@ -310,7 +310,7 @@ static enum tg_rc take_folder(const struct build *o, struct plan *p, enum tg_for
         TG_TRY(cli_contents_convert(p->inputs, o->out, metadata, &p->weights_file, &p->converted,
                                     err));
     TG_TRY(detect(p->inputs, format, err));
-    return cli_contents_check(p->inputs, metadata, err);
+    return cli_contents_check(p->inputs, *format, metadata, err);
 }
 
 static enum tg_rc make_plan(const struct build *o, struct plan *p, struct tg_err *err)

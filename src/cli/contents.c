@@ -97,6 +97,7 @@ struct model {
     const struct tg_tgsp_inputs *in;
     const struct tg_jlist *metadata;
     const char *path;
+    bool runs; /* it is the one that the worker runs */
     struct tg_onnx onnx;
     const struct tg_weights *named;
     struct tg_err *err;
@@ -155,22 +156,10 @@ static enum tg_rc check_external(const struct model *m, const struct tg_onnx_ini
     return TG_OK;
 }
 
-/* Is this the model that the worker runs? (moai/load.h, tg_model_pick) */
-static bool runs(const struct model *m)
-{
-    const struct tg_jpair *named = cli_metadata_find(m->metadata, "model_file");
-
-    if (named != NULL)
-        return strcmp(named->value, m->path) == 0;
-    if (find_path(m->in, "model.onnx", strlen("model.onnx")) != SIZE_MAX)
-        return strcmp(m->path, "model.onnx") == 0;
-    return strncmp(m->path, "golden/", strlen("golden/")) != 0;
-}
-
 /* The file that initializers come from by name; SIZE_MAX: there is none. */
 static enum tg_rc find_named(const struct model *m, size_t *out)
 {
-    const struct tg_jpair *named = runs(m) ? cli_metadata_find(m->metadata, "weights_file") : NULL;
+    const struct tg_jpair *named = m->runs ? cli_metadata_find(m->metadata, "weights_file") : NULL;
     struct tg_bytes location = TG_BYTES_NONE;
 
     *out = SIZE_MAX;
@@ -211,11 +200,14 @@ static enum tg_rc check_graph(struct model *m)
     return TG_OK;
 }
 
-static enum tg_rc check_onnx(const struct tg_tgsp_inputs *in, size_t i,
+static enum tg_rc check_onnx(const struct tg_tgsp_inputs *in, size_t i, bool runs,
                              const struct tg_jlist *metadata, struct tg_err *err)
 {
-    struct model m = {
-        .in = in, .metadata = metadata, .path = tg_tgsp_inputs_at(in, i)->path, .err = err};
+    struct model m = {.in = in,
+                      .metadata = metadata,
+                      .path = tg_tgsp_inputs_at(in, i)->path,
+                      .runs = runs,
+                      .err = err};
     TG_AUTO(cli_map_done) struct cli_map map = CLI_MAP_INIT;
     enum tg_rc rc;
 
@@ -238,13 +230,33 @@ static bool named_like_weights(const char *path)
            cli_name_ends(path, ".pth");
 }
 
-enum tg_rc cli_contents_check(const struct tg_tgsp_inputs *in, const struct tg_jlist *metadata,
-                              struct tg_err *err)
+static const char *path_at(const void *in, size_t i)
 {
+    return tg_tgsp_inputs_at(in, i)->path;
+}
+
+/* The file that the worker runs; SIZE_MAX: it runs none of this format. */
+static enum tg_rc find_model(const struct tg_tgsp_inputs *in, enum tg_format format,
+                             const struct tg_jlist *metadata, size_t *out, struct tg_err *err)
+{
+    const struct tg_onnx_files files = {.n = tg_tgsp_inputs_count(in), .path = path_at, .arg = in};
+    const struct tg_jpair *named = cli_metadata_find(metadata, "model_file");
+
+    *out = SIZE_MAX;
+    if (format != TG_FORMAT_ONNX)
+        return TG_OK;
+    return tg_onnx_pick(&files, named == NULL ? NULL : named->value, out, err);
+}
+
+enum tg_rc cli_contents_check(const struct tg_tgsp_inputs *in, enum tg_format format,
+                              const struct tg_jlist *metadata, struct tg_err *err)
+{
+    size_t model = SIZE_MAX;
     /* Archives are read to their last byte; of other files little is. */
     TG_AUTO(cli_progress_freep)
     struct tg_progress *bar = tg_progress_new("checking", tg_tgsp_inputs_bytes(in));
 
+    TG_TRY(find_model(in, format, metadata, &model, err));
     for (size_t i = 0; i < tg_tgsp_inputs_count(in); i++) {
         const char *path = tg_tgsp_inputs_at(in, i)->path;
         TG_AUTO(tg_fd_closep) int fd = -1;
@@ -254,8 +266,8 @@ enum tg_rc cli_contents_check(const struct tg_tgsp_inputs *in, const struct tg_j
         TG_TRY(tg_format_probe(fd, path, &f, err));
         if (f == TG_FORMAT_SAFETENSORS || f == TG_FORMAT_PYTORCH || named_like_weights(path))
             TG_TRY(check_weights(in, i, bar, err));
-        if (f == TG_FORMAT_ONNX)
-            TG_TRY(check_onnx(in, i, metadata, err));
+        if (f == TG_FORMAT_ONNX || i == model)
+            TG_TRY(check_onnx(in, i, i == model, metadata, err));
         if (f != TG_FORMAT_PYTORCH)
             tg_progress_add(bar, tg_tgsp_inputs_at(in, i)->size);
     }

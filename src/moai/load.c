@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -12,6 +11,7 @@
 #include "crypto/keyfile.h"
 #include "moai/bake_seal.h"
 #include "moai/golden.h"
+#include "tensor/onnx.h"
 #include "tgsp/deployment.h"
 #include "tgsp/grant.h"
 #include "tgsp/package.h"
@@ -191,13 +191,6 @@ static enum tg_rc decrypt(struct work *w, struct tg_model *m, struct tg_err *err
 
 /* ---- the model ---- */
 
-static bool is_onnx(const char *path)
-{
-    size_t n = strlen(path);
-
-    return n > 5 && strcasecmp(path + n - 5, ".onnx") == 0 && strncmp(path, "golden/", 7) != 0;
-}
-
 static const char *named_file(const struct tg_tgsp_manifest *m)
 {
     const struct tg_jpair *v = m->model.metadata.items;
@@ -208,41 +201,20 @@ static const char *named_file(const struct tg_tgsp_manifest *m)
     return NULL;
 }
 
-static const struct tg_tgsp_file *find_file(const struct tg_tgsp_manifest *m, const char *path)
+static const char *path_at(const void *manifest, size_t i)
 {
+    const struct tg_tgsp_manifest *m = manifest;
     const struct tg_tgsp_file *v = m->files.items;
 
-    for (size_t i = 0; i < m->files.n; i++)
-        if (strcmp(v[i].path, path) == 0)
-            return &v[i];
-    return NULL;
-}
-
-static enum tg_rc only_onnx(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
-                            struct tg_err *err)
-{
-    const struct tg_tgsp_file *v = m->files.items;
-    size_t found = 0;
-
-    for (size_t i = 0; i < m->files.n; i++)
-        if (is_onnx(v[i].path)) {
-            *out = &v[i];
-            found++;
-        }
-    if (found == 1)
-        return TG_OK;
-    return TG_FAIL(err, TG_E_FORMAT,
-                   found == 0 ? "the package holds no .onnx file"
-                              : "the package holds %zu .onnx files; name the one to run in "
-                                "--metadata model_file=PATH when building",
-                   found);
+    return v[i].path;
 }
 
 enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
                          struct tg_err *err)
 {
-    const char *named = named_file(m);
-    const struct tg_tgsp_file *f = NULL;
+    const struct tg_onnx_files files = {.n = m->files.n, .path = path_at, .arg = m};
+    const struct tg_tgsp_file *v = m->files.items;
+    size_t i = 0;
 
     if (m->model.format != TG_MODEL_ONNX)
         return TG_FAIL(
@@ -250,18 +222,8 @@ enum tg_rc tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_
             "the package's model format is '%s'; this worker runs ONNX (export the model "
             "to ONNX and build again)",
             tg_tgsp_model_formats[m->model.format]);
-    if (named != NULL) {
-        f = find_file(m, named);
-        if (f == NULL)
-            return TG_FAIL(err, TG_E_FORMAT,
-                           "metadata model_file names '%.200s', which is not in the package",
-                           named);
-    }
-    if (f == NULL)
-        f = find_file(m, "model.onnx");
-    if (f == NULL)
-        TG_TRY(only_onnx(m, &f, err));
-    *out = f;
+    TG_TRY(tg_onnx_pick(&files, named_file(m), &i, err));
+    *out = &v[i];
     return TG_OK;
 }
 

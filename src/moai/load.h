@@ -58,9 +58,8 @@ struct tg_model {
     uint64_t load_ns;
 };
 
-/* The file to run: the one that metadata "model_file" names; else "model.onnx"; else the only .onnx
- * file outside golden/. Pure. @retval TG_E_UNSUPPORTED another format @retval TG_E_FORMAT none, or
- * several */
+/* The file to run (tensor/onnx.h, tg_onnx_pick). Pure. @retval TG_E_UNSUPPORTED another format
+ * @retval TG_E_FORMAT none, or several */
 TG_RC tg_model_pick(const struct tg_tgsp_manifest *m, const struct tg_tgsp_file **out,
                     struct tg_err *err);
 

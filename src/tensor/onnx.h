@@ -61,4 +61,18 @@ TG_RC tg_onnx_check_named(const struct tg_onnx *o, const struct tg_weights *w, c
 /* Bytes of one element; 0 for strings and what this build does not know. */
 size_t tg_onnx_type_size(uint32_t type);
 
+/* The paths of a package's files, wherever they are kept. */
+struct tg_onnx_files {
+    size_t n;
+    const char *(*path)(const void *arg, size_t i); /* of file i < n */
+    const void *arg;
+};
+
+/* Which of an ONNX package's files is run: the one that metadata model_file names (`named`; NULL:
+ * it names none); else "model.onnx"; else the only .onnx file outside golden/. The worker asks
+ * before it loads, and build before it packs.
+ * @retval TG_E_FORMAT none, or several: err says what build is to be told */
+TG_RC tg_onnx_pick(const struct tg_onnx_files *files, const char *named, size_t *out,
+                   struct tg_err *err);
+
 #endif

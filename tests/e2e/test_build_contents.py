@@ -133,6 +133,32 @@ def test_weights_by_name_must_be_there(author, tmp_path):
         assert words in result.json["message"], result
 
 
+def test_a_model_that_no_worker_would_find_is_not_packed(author, tmp_path):
+    """The rule is the worker's own (tests/e2e/test_moai_refuse.py): which file is run must be clear."""
+    two = {"a.onnx": NET, "b.onnx": NET}
+    for i, (files, args) in enumerate([
+        (two, ("--metadata", "model_file=b.onnx")),
+        ({**two, "model.onnx": NET}, ()),
+        ({"net/A.ONNX": NET, "golden/model.onnx": NET}, ()),
+        ({"net.bin": NET}, ("--metadata", "model_file=net.bin")),
+        ({"readme.txt": b"x"}, ("--metadata", "model_file=nope.onnx")),  # not ONNX: nothing here is run by name
+    ]):
+        build(author, tmp_path / f"good{i}", files, *args)
+    for i, (files, args, words) in enumerate([
+        (two, (), "holds 2 .onnx files"),
+        ({"net.bin": NET}, (), "holds no .onnx file"),
+        ({"golden/model.onnx": NET}, (), "holds no .onnx file"),
+        ({"model.onnx": NET}, ("--metadata", "model_file=nope.onnx"), "names 'nope.onnx', which is not in the package"),
+        ({"net/model.onnx": NET}, ("--metadata", "model_file=model.onnx"), "names 'model.onnx', which is not in the package"),
+        (two, ("--metadata", "model_file="), "names '', which is not in the package"),
+        ({"model.onnx": NET, "labels.txt": b"zero\none\n"}, ("--metadata", "model_file=labels.txt"), "labels.txt: "),
+    ]):
+        result = build(author, tmp_path / f"bad{i}", files, *args, rc="FORMAT")
+        assert words in result.json["message"], result
+        assert "--metadata model_file=PATH" in result.json["message"] or "labels.txt" in words, result
+        assert not (tmp_path / f"bad{i}" / "out.tgsp").exists()
+
+
 # ---- --convert ----
 
 @pytest.mark.parametrize("name", ["torch-state-dict", "torch-views", "torch-every-type", "torch-checkpoint"])

@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
@@ -226,6 +227,50 @@ def test_only_named_users_are_handed_anything(worker, native, tmp_path_factory, 
     assert done.stdout.split("\n")[:3] == said, done.stderr
     if uid == 4242:
         assert worker.receive() == {"event": "handover", "file": "saved_model.pb", "size": len(FILES["saved_model.pb"]), "uid": 4242}
+
+
+HAND_OVER = programs.BUILD / "src" / "client" / "hand_over"  # examples/hand-over
+
+
+def hand_over(socket, *args, **how):
+    return subprocess.run([HAND_OVER, socket, *args], capture_output=True, text=True, timeout=60, **how)
+
+
+def test_the_example_lists_and_takes(worker, native):
+    done = hand_over(native.path)
+    assert done.returncode == 0, done.stderr
+    assert {line.split(None, 1)[1]: int(line.split()[0]) for line in done.stdout.splitlines() if ".tensorguard/" not in line} == \
+        {name: len(data) for name, data in FILES.items()}
+    for args, before, size in ((["saved_model.pb"], "", len(FILES["saved_model.pb"])), (["empty.txt"], "", 0),
+                               (["weights.safetensors", "w"], r"F32, 2 dimensions: ", 24)):
+        done = hand_over(native.path, *args)
+        assert done.returncode == 0 and re.fullmatch(before + rf"{size} bytes, seals 0xf, /proc/self/fd/\d+\n", done.stdout), done
+        assert done.stderr == ""
+        assert worker.receive()["file"] == args[0]
+
+
+@pytest.mark.parametrize("args,said", [
+    (["nothing"], "NOTFOUND"), (["weights.safetensors", "nothing"], "NOTFOUND"), (["saved_model.pb", "w"], "FORMAT")])
+def test_the_example_says_what_is_not_there(worker, native, args, said):
+    done = hand_over(native.path, *args)
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith(f"hand_over: {said}: "), done
+
+
+def test_the_example_says_that_nobody_is_there(tmp_path):
+    done = hand_over(tmp_path / "nobody.sock", "x")
+    assert done.returncode == 1 and done.stderr.startswith("hand_over: IO: ") and "nobody.sock" in done.stderr
+    assert hand_over(tmp_path / "nobody.sock", "a", "b", "c").returncode == 2
+
+
+def test_the_example_is_refused_for_whom_nobody_named(folder, tmp_path):
+    native = Native(tmp_path)
+    w = Worker(folder, folder / "saved.tgsp", native=native, takers=[ME + 4243]).serve()
+    for args in ([], ["saved_model.pb"], ["weights.safetensors", "w"]):
+        done = hand_over(native.path, *args)
+        assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("hand_over: DENIED: "), done
+        assert "configuration" in done.stderr
+    w.stop()
+    native.close()
 
 
 def test_off_by_default(folder, tmp_path):

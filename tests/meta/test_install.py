@@ -13,21 +13,21 @@ def install(*args, **environment):
 
 
 def try_library(target, files, folder):
-    """The example of the C library builds with nothing but what was installed."""
+    """The examples of the C library build with nothing but what was installed."""
     (pc,) = [file for file in files if file.endswith("/tensorguard.pc")]
     assert any(file.endswith("man3/libtensorguard.3") for file in files)
     env = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(pc), PKG_CONFIG_SYSROOT_DIR=str(target))
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "tensorguard"], env=env, check=True, capture_output=True,
                            text=True).stdout.split()
-    example = programs.ROOT / "examples" / "control-loop" / "control_loop.c"
-    for compiler in (["gcc", "-std=c11"], ["g++", "-x", "c++", "-std=c++17", "-fsyntax-only"]):
-        source = [example] if "gcc" in compiler else [header_only(folder)]
-        subprocess.run([*compiler, "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", *source, *flags, "-o", folder / "example"],
-                       check=True)
+    for example, args in (("control-loop/control_loop.c", ["1"]), ("hand-over/hand_over.c", ["model.onnx"])):
+        source, program = programs.ROOT / "examples" / example, folder / "example"
+        subprocess.run(["gcc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", program], check=True)
+        done = subprocess.run([program, folder / "nobody.sock", *args], capture_output=True, text=True,
+                              env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(pc) + "/.."))
+        assert done.returncode == 1 and "nobody.sock" in done.stderr
+    subprocess.run(["g++", "-x", "c++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", header_only(folder), *flags],
+                   check=True)
     (library,) = [file for file in files if file.endswith("libtensorguard.so.0")] or [None]
-    done = subprocess.run([folder / "example", folder / "nobody.sock", "1"], capture_output=True, text=True,
-                          env=dict(os.environ, LD_LIBRARY_PATH=os.path.dirname(pc) + "/.."))
-    assert done.returncode == 1 and "nobody.sock" in done.stderr
     names = subprocess.run(["nm", "-D", "--defined-only", "--with-symbol-versions", os.path.realpath(library)], check=True,
                            capture_output=True, text=True).stdout.split("\n")
     names = [line.split()[-1] for line in names if " T " in line]

@@ -1,6 +1,7 @@
 /* SHA-256 side by side: whatever the way, the digests are libcrypto's. */
 #include "../tg_cmocka.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -162,6 +163,40 @@ static void test_ways(void **state)
                   tg_sha256_many_how(any, 4));
 }
 
+#ifdef TEST_IPSEC_MB /* which is for x86-64 alone */
+static bool has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+/* With libipsec-mb in the build, a processor with AVX-512 hashes a default chunk's pieces in
+ * sixteen lanes; still so once it has done it (the library might have refused). */
+static void test_sixteen_lanes(void **state)
+{
+    struct guarded g = guarded_make(PIECE);
+    struct tg_bytes in[LANES];
+    (void)state;
+    TG_AUTO(tg_sha256_many_freep) struct tg_sha256_many *any = make(TG_SHA256_ANY);
+    for (size_t i = 0; i < LANES; i++)
+        in[i] = tg_bytes_make(g.base, PIECE);
+    check(any, in, 32);
+#ifndef TEST_IPSEC_MB
+    assert_int_equal(tg_sha256_many_ways(any), 0);
+    assert_string_equal(tg_sha256_many_how(any, 32), "libcrypto");
+#else
+    if (has_avx512()) {
+        assert_true((tg_sha256_many_ways(any) & TG_SHA256_WIDE) != 0);
+        assert_string_equal(tg_sha256_many_how(any, 32), "libipsec-mb, 16 lanes");
+    } else {
+        print_message("# no AVX-512 here: %s\n", tg_sha256_many_how(any, 32));
+    }
+#endif
+    guarded_done(&g);
+}
+
 static enum tg_rc once(const struct guarded *g)
 {
     struct tg_bytes in[LANES];
@@ -202,9 +237,13 @@ static void test_allocation_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_length),  cmocka_unit_test(test_every_count),
-        cmocka_unit_test(test_piece_borders), cmocka_unit_test(test_alignments),
-        cmocka_unit_test(test_ways),          cmocka_unit_test(test_allocation_faults),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_every_count),
+        cmocka_unit_test(test_piece_borders),
+        cmocka_unit_test(test_alignments),
+        cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_sixteen_lanes),
+        cmocka_unit_test(test_allocation_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

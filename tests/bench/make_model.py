@@ -117,15 +117,16 @@ def block(m, x, cin, cout, stride):
     return m.op("Relu", m.op("Add", y, short))
 
 
-def resnet18(m, _):
-    x = m.op("Relu", conv_bn(m, "input", 3, 64, 7, 2))
+def resnet18(m, args):
+    c = 16 if args.small else 64
+    x = m.op("Relu", conv_bn(m, "input", 3, c, 7, 2))
     x = m.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    cin = 64
-    for cout, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+    cin = c
+    for cout, stride in ((c, 1), (2 * c, 2), (4 * c, 2), (8 * c, 2)):
         x = block(m, block(m, x, cin, cout, stride), cout, cout, 1)
         cin = cout
     x = m.op("Flatten", m.op("GlobalAveragePool", x), axis=1)
-    m.op("Gemm", x, m.weight(1000, 512, scale=512 ** -0.5), m.full(1000), transB=1, out="logits")
+    m.op("Gemm", x, m.weight(1000, 8 * c, scale=(8 * c) ** -0.5), m.full(1000), transB=1, out="logits")
     return [("input", (1, 3, 224, 224))], [("logits", (1, 1000))]
 
 
@@ -155,14 +156,14 @@ def gelu(m, x):
     return m.op("Mul", m.op("Mul", x, m.op("Add", erf, m.scalar(1.0))), m.scalar(0.5))
 
 
-def vit_b16(m, _):
-    d, heads, tokens = 768, 12, 197
+def vit_b16(m, args):
+    d, heads, tokens, blocks = (192, 3, 197, 2) if args.small else (768, 12, 197, 12)
     x = m.op("Conv", "input", m.weight(d, 3, 16, 16, scale=768 ** -0.5), m.full(d), kernel_shape=[16, 16], strides=[16, 16],
              pads=[0] * 4, dilations=[1, 1], group=1)
     x = m.op("Transpose", m.op("Reshape", x, m.ints(1, d, 196)), perm=[0, 2, 1])
     x = m.op("Concat", m.weight(1, 1, d, scale=0.02), x, axis=1)
     x = m.op("Add", x, m.weight(1, tokens, d, scale=0.02))
-    for _ in range(12):
+    for _ in range(blocks):
         x = m.op("Add", x, attention(m, norm(m, x, d), d, heads, tokens))
         x = m.op("Add", x, linear(m, gelu(m, linear(m, norm(m, x, d), d, 4 * d)), 4 * d, d))
     x = m.op("Gather", norm(m, x, d), m.tensor(np.array(0, dtype=np.int64), INT64), axis=1)
@@ -199,6 +200,7 @@ def main():
     p.add_argument("--external", metavar="NAME", help="keep the weights in this file beside OUT")
     p.add_argument("--sparse", action="store_true", help="with --external: zeros, as a hole")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--small", action="store_true", help="ResNet-18 and ViT of a quarter of the width, the latter of two blocks")
     p.add_argument("--width", type=int, default=64, help="of a chain (default 64)")
     p.add_argument("--layers", type=int, default=4, help="of a chain (default 4)")
     args = p.parse_args()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import marks
 import measure as m
 import programs
 import tg
@@ -19,7 +20,8 @@ BENCH = programs.BUILD / "tests" / "bench"
 MODELS = programs.ROOT / "tests" / "bench" / "make_model.py"
 PAIRS = 5
 STARTS = 5
-SHAPES = {"resnet18": ("ResNet-18", 11), "vit-b16": ("ViT-B/16", 3)}  # name, runs of the model in one of the pairs
+RUNS = {"resnet18": 11, "vit-b16": 3}  # of the model, in one of the pairs
+CHAIN = ("input", "logits", 1)  # and its width
 
 
 def model(d, kind, *more):
@@ -29,47 +31,29 @@ def model(d, kind, *more):
     return path
 
 
-def secret_fd():
-    """A file of memfd_secret (system call 447), or None."""
-    fd = ctypes.CDLL(None).syscall(447, 0)
-    return fd if fd >= 0 else None
-
-
-def levels():
-    """The levels that can be had here beside none."""
-    if programs.protection() != "locked":
-        return []
-    fd = secret_fd()
-    if fd is None:
-        return ["locked"]
-    os.close(fd)
-    return ["locked", "secret"]
-
-
-def paired(results, d, kind):
+def paired(results, d, kind, args):
     """By turns, so that what the machine does meanwhile falls on both."""
-    title, count = SHAPES[kind]
-    path = model(d, kind)
-    args = [path, 1, count, "input", "logits", 1, 3, 224, 224]
-    for level in levels():
+    pairs, count = (1, 1) if args.quick else (PAIRS, RUNS[kind])
+    words = [model(d, kind, *["--small"] * args.quick), 1, count, "input", "logits", 1, 3, 224, 224]
+    for level in marks.levels():
         ratios, ours, plain = [], [], []
-        for _ in range(PAIRS):
-            a = json.loads(m.run(BENCH / "bench_heap_plain", *args).out)
-            b = json.loads(m.run(BENCH / "bench_heap", *args, "--protection", level).out)
+        for _ in range(pairs):
+            a = json.loads(m.run(BENCH / "bench_heap_plain", *words).out)
+            b = json.loads(m.run(BENCH / "bench_heap", *words, "--protection", level).out)
             assert a["level"] == "plain" and b["level"] == level
             plain.append(a["p50_ms"])
             ours.append(b["p50_ms"])
             ratios.append(b["p50_ms"] / a["p50_ms"])
-        middle = sorted(range(PAIRS), key=ratios.__getitem__)[PAIRS // 2]
-        results.add(f"inference, protected heap ({level}), {title}", ours[middle], "ms", plain[middle],
-                    "the same ONNX Runtime call with the C library's malloc, 1 thread; the median pair", mark=("ratio", "<=", 1.05))
+        middle = sorted(range(pairs), key=ratios.__getitem__)[pairs // 2]
+        results.add(f"inference, protected heap ({level}), {marks.SHAPES[kind]}", ours[middle], "ms", plain[middle],
+                    "the same ONNX Runtime call with the C library's malloc, 1 thread; the median pair")
 
 
 def touch_secret(size):
     """Seconds until `size` bytes of memfd_secret are there, touched by every core at once: what no loader can be faster than."""
     cores = len(os.sched_getaffinity(0))
     step = -(-size // (mmap.PAGESIZE * cores)) * mmap.PAGESIZE
-    fd = secret_fd()
+    fd = marks.secret_fd()
     os.ftruncate(fd, step * cores)
     with mmap.mmap(fd, step * cores) as memory:
         first = ctypes.c_char.from_buffer(memory)
@@ -102,44 +86,50 @@ def ready(agent):
         time.sleep(0.002)
 
 
-def start(results, d, level, data):
-    """A model of 100 MB whose package is on the device already."""
-    world = tg_agent.World(d / level, tg.make_author(d / f"{level}-author"), poll=60)
-    try:
-        agent = world.agent()
-        agent.protection = level
-        agent.enrol()
-        agent.start()
-        world.ship(1, files={"model.onnx": data})
-        agent.poke()
+def start(results, world, level, path, args):
+    """A model of 100 MB whose package is on the device already; by turns with a process that opens the plain file."""
+    width, _, size = marks.chain(args)
+    bytes_n, cores = path.stat().st_size, len(os.sched_getaffinity(0))
+    agent = world.agent(level)
+    agent.protection = level
+    agent.enrol()
+    agent.start()
+    agent.wait_serving(deadline=90)
+    agent.stop()
+    times, plain, floor = [], [], []
+    for _ in range(1 if args.quick else STARTS):
+        if level == "secret":  # which knows no large pages
+            floor.append(touch_secret(bytes_n))
+        plain.append(m.run(BENCH / "bench_heap_plain", path, cores, 1, *CHAIN, width).wall)
+        times.append(ready(agent))
         agent.wait_serving(deadline=90)
         agent.stop()
-        times, floor = [], []
-        for _ in range(STARTS):
-            if level == "secret":  # which knows no large pages
-                floor.append(touch_secret(len(data)))
-            times.append(ready(agent))
-            agent.wait_serving(deadline=90)
-            agent.stop()
-        results.add(f"agent: start to ready, {len(data) / 1e6:.0f} MB model cached ({level})", statistics.median(times), "s",
-                    statistics.median(floor) if floor else None,
-                    "touching as much memfd_secret once, by all cores" if floor else None,
-                    mark=("ours", "<=", {"locked": 0.5, "secret": 0.8}[level]))
+    name, took = f"agent: start to ready, {size} model cached ({level})", statistics.median(times)
+    results.add(name, took, "s", statistics.median(plain), "a bare process opens the plain file with ONNX Runtime, and answers")
+    if floor:
+        results.add(f"{name} / memory", took, "s", statistics.median(floor), "touching as much memfd_secret once, by all cores")
+
+
+def starts(results, d, args):
+    """A device for each level, of one fleet: what is deployed to it, they all have."""
+    width, layers, _ = marks.chain(args)
+    path = model(d, "chain", "--width", width, "--layers", layers)
+    levels = marks.levels()
+    if not levels:
+        return
+    world = tg_agent.World(d, tg.make_author(d / "author"), poll=60)
+    try:
+        world.ship(1, files={"model.onnx": path.read_bytes()})
+        for level in levels:
+            start(results, world, level, path, args)
     finally:
         world.stop()
 
 
-def starts(results, d):
-    data = model(d, "chain", "--width", 2560, "--layers", 4).read_bytes()
-    for level in levels():
-        (d / level).mkdir()
-        start(results, d, level, data)
-
-
 def measure(results, d, args):
-    for kind in SHAPES:
-        paired(results, d, kind)
-    starts(results, d)
+    for kind in marks.SHAPES:
+        paired(results, d, kind, args)
+    starts(results, d, args)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """make bench: measure TensorGuard beside what one would use instead, in one run on one machine.
 
-  tests/bench/run.py [--size MIB] [--rounds N] [--only PART]... [--without-age] [--out FILE]
+  tests/bench/run.py [--size MIB] [--rounds N] [--only PART]... [--without-age] [--quick] [--out FILE]
 
 Parts: container crypto platform device native protect bake. Writes build/bench.json and build/bench.svg and prints a table. A ratio is
 ours / alternative. Nothing here passes or fails by time; a part that cannot be measured makes the run fail, and so does a row of
-the founding table that nothing answers.
+the founding table, or a mark (marks.py), that nothing answers though this machine could.
 """
 import argparse
 import importlib
@@ -22,6 +22,7 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "e2e")]
 
+import marks as table_of_marks  # noqa: E402
 import plot  # noqa: E402
 import programs  # noqa: E402
 
@@ -46,20 +47,22 @@ def machine():
 
 
 class Results:
-    """Rows in the order they were measured."""
+    """Rows in the order they were measured; marks: what was set out to be reached (marks.py), have: what the machine has."""
 
-    def __init__(self):
-        self.rows = []
+    def __init__(self, marks=(), have=None):
+        self.rows, self.have = [], have or {}
+        self.marks = {mark.row: mark for mark in marks}
 
-    def add(self, name, ours, unit, alternative=None, instead=None, note=None, mark=None):
-        """ours and alternative in `unit`; instead: what the alternative is; mark: what was set out to be reached, as
-        ("ratio" or "ours", "<=" or ">=", bound)."""
+    def add(self, name, ours, unit, alternative=None, instead=None, note=None):
+        """ours and alternative in `unit`; instead: what the alternative is. The row gets the mark that is its own."""
+        if self.find(name):
+            raise ValueError(f"two rows '{name}'")
         row = {"name": name, "ours": ours, "unit": unit, "alternative": alternative, "instead": instead,
-               "ratio": ours / alternative if alternative else None, "note": note, "mark": None}
-        if mark:
-            what, relation, bound = mark
-            met = row[what] <= bound if relation == "<=" else row[what] >= bound
-            row["mark"] = {"what": what, "relation": relation, "bound": bound, "met": met}
+               "ratio": ours / alternative if alternative else None,
+               "difference": ours - alternative if alternative is not None else None, "note": note, "mark": None}
+        mark = self.marks.get(name)
+        if mark and row[mark.what] is not None and not any(self.have[need] for need in mark.needs):
+            row["mark"] = {"what": mark.what, "relation": mark.relation, "bound": mark.bound, "met": mark.holds(row[mark.what])}
         self.rows.append(row)
         print(f"  {name}: {figure(ours)} {unit}" +
               (f"  |  {instead}: {figure(alternative)} {unit}  |  ratio {row['ratio']:.2f}" if alternative else ""), flush=True)
@@ -73,9 +76,12 @@ def figure(v):
 
 
 def marked(row):
-    """'ratio >= 2.5: met'"""
+    """'ratio >= 2.5: met'; a difference, which has no column, is said"""
     mark = row["mark"]
-    return f"{mark['what']} {mark['relation']} {mark['bound']:g}: {'met' if mark['met'] else 'NOT met'}" if mark else ""
+    if not mark:
+        return ""
+    said = f" ({figure(row['difference'])})" if mark["what"] == "difference" else ""
+    return f"{mark['what']} {mark['relation']} {mark['bound']:g}: {'met' if mark['met'] else 'NOT met'}{said}"
 
 
 def table(head, rows):
@@ -115,6 +121,18 @@ def show(results, seed):
            for s in seed])
 
 
+def show_marks(held):
+    """How many are met, and what became of each that could not be told."""
+    states = [mark["state"] for mark in held]
+    print("\nMarks: " + ", ".join(f"{states.count(s)} {s}" for s in ("met", "NOT met", "not measured here", "left out", "unanswered")))
+    for part in PARTS:
+        if left := [mark for mark in held if mark["part"] == part and mark["state"] == "left out"]:
+            print(f"  {part}: {len(left)} left out: {left[0]['why']}")
+    for mark in held:
+        if mark["state"] in ("not measured here", "unanswered"):
+            print(f"  {mark['row']}, {mark['what']} {mark['relation']} {mark['bound']:g}: {mark['state']}: {mark['why']}")
+
+
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     p.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of the large file (default 1024)")
@@ -122,16 +140,22 @@ def arguments():
     p.add_argument("--only", action="append", choices=PARTS, help="only this part (repeatable)")
     p.add_argument("--seconds", type=float, default=5, help="length of each load measurement (default 5)")
     p.add_argument("--without-age", action="store_true", help="leave out what is measured with age, where it is not installed")
+    p.add_argument("--quick", action="store_true", help="everything once and small: the rows are there, their figures say nothing")
     p.add_argument("--out", type=pathlib.Path, default=programs.BUILD / "bench.json")
-    return p.parse_args()
+    args = p.parse_args()
+    if args.quick:
+        args.size, args.rounds, args.seconds = 8, 1, 0.2
+    return args
 
 
 def main():
     args = arguments()
-    results, failed = Results(), []
+    parts, failed = args.only or PARTS, []
+    have, marks = table_of_marks.here(args), table_of_marks.every(args)
+    results = Results(marks, have)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tg-bench-"))
     try:
-        for name in args.only or PARTS:
+        for name in parts:
             print(f"== {name}", flush=True)
             try:
                 (folder / name).mkdir()
@@ -141,11 +165,14 @@ def main():
                 failed.append(name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    failed += unanswered(results, [name for name in args.only or PARTS if name not in failed])
+    held = table_of_marks.held(marks, {r["name"]: r for r in results.rows}, parts, failed, have)
+    failed += unanswered(results, [name for name in parts if name not in failed])
+    failed += [f"no mark at '{k['row']}' ({k['part']}): {k['why']}" for k in held if k["state"] == "unanswered" and k["part"] not in failed]
     seed = seed_rows(results)
     show(results, seed)
-    document = {"machine": machine(), "size_mib": args.size, "rounds": args.rounds, "rows": results.rows, "seed": seed,
-                "failed": failed}
+    show_marks(held)
+    document = {"machine": machine(), "quick": args.quick, "size_mib": args.size, "rounds": args.rounds, "rows": results.rows,
+                "marks": held, "seed": seed, "failed": failed}
     args.out.write_text(json.dumps(document, indent=1) + "\n")
     args.out.with_suffix(".svg").write_text(plot.ratios(results.rows))
     print(f"\nbench: {args.out}, {args.out.with_suffix('.svg')}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))

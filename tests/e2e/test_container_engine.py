@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -167,6 +168,44 @@ def test_memory_does_not_grow_with_the_file(author, tmp_path, chunk):
         os.unlink(package)
     small, large = peaks.values()
     assert all(b <= a + 4 * MIB for a, b in zip(small, large)), peaks
+
+
+def working_threads(cpus, *args):
+    """Of a run on these processors: the threads that used processor time worth mentioning, as /proc/PID/task has it."""
+    child = subprocess.Popen([programs.path("tensorguard"), *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+    ticks = {}
+    while child.poll() is None:
+        for task in pathlib.Path(f"/proc/{child.pid}/task").glob("*/stat"):
+            try:
+                fields = task.read_text().rsplit(")", 1)[1].split()
+            except OSError:  # it has ended
+                continue
+            ticks[task] = int(fields[11]) + int(fields[12])
+        time.sleep(0.002)
+    assert child.returncode == 0, child.stderr.read()
+    return sum(n > max(ticks.values()) / 10 for n in ticks.values())
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_every_processor_works(author, tmp_path):
+    """build, verify and open use as many threads as processors they may run on."""
+    if shutil.disk_usage(tmp_path).free < 4 << 30:
+        pytest.skip("needs 4 GiB of disk")
+    pack.write(tmp_path / "model" / "w.bin")
+    os.truncate(tmp_path / "model" / "w.bin", 512 * MIB)
+    package, out = tmp_path / "m.tgsp", tmp_path / "out"
+    commands = {
+        "build": ["--input-dir", tmp_path / "model", "--out", package, "--signing-key", author.sign, "--recipient", author.key_pub,
+                  "--model-name", "m"],
+        "verify": [package, "--trust", author.pub],
+        "open": [package, "--key", author.key, "--trust", author.pub, "--out-dir", out],
+    }
+    for cpus in sorted(os.sched_getaffinity(0))[:1], sorted(os.sched_getaffinity(0))[:2]:
+        package.unlink(missing_ok=True)
+        shutil.rmtree(out, ignore_errors=True)
+        for command, args in commands.items():
+            assert working_threads(cpus, command, *args) == len(cpus), (command, cpus)
 
 
 def test_a_large_manifest_is_within_its_share(author, tmp_path):

@@ -5,8 +5,8 @@
  * half of one is never opened. (Leaks: the address sanitizer. ONNX Runtime's own calls are in
  * another library and are left alone.)
  *
- * A run tries every allocation of the way from the package and a sample of the rest; with TG_FULL=1
- * (make check) all of it.
+ * A run tries every read of every way, every allocation of the way from the package and a sample of
+ * the rest; with TG_FULL=1 (make check) all of it.
  */
 #include "../tgsp/fixture.h"
 
@@ -359,7 +359,8 @@ static uint64_t count(const struct way *way, enum kind k)
 
 static void sweep(const struct way *way, enum kind k)
 {
-    bool all = (way->how == 0 && k == ALLOC) || getenv("TG_FULL") != NULL;
+    bool all =
+        k == READ || k == PIPE_READ || (way->how == 0 && k == ALLOC) || getenv("TG_FULL") != NULL;
     uint64_t n = count(way, k), refused = 0, tried = 0;
     uint64_t step = all || n < SAMPLE ? 1 : n / SAMPLE;
     for (uint64_t i = 1; i <= n; i += step, tried++)

@@ -94,7 +94,7 @@ def start(results, world, level, path, args):
     agent.protection = level
     agent.enrol()
     agent.start()
-    agent.wait_serving(deadline=90)
+    agent.wait_serving(deadline=300)
     agent.stop()
     times, plain, floor = [], [], []
     for _ in range(1 if args.quick else STARTS):
@@ -102,7 +102,7 @@ def start(results, world, level, path, args):
             floor.append(touch_secret(bytes_n))
         plain.append(m.run(BENCH / "bench_heap_plain", path, cores, 1, *CHAIN, width).wall)
         times.append(ready(agent))
-        agent.wait_serving(deadline=90)
+        agent.wait_serving(deadline=300)
         agent.stop()
     name, took = f"agent: start to ready, {size} model cached ({level})", statistics.median(times)
     results.add(name, took, "s", statistics.median(plain), "a bare process opens the plain file with ONNX Runtime, and answers")

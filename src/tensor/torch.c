@@ -182,7 +182,8 @@ static enum tg_rc read_storage(const struct torch *t, const char *name,
     return t->wanted ? entry_at(t, e, &out->at) : TG_OK;
 }
 
-/* A tuple of whole numbers from 0 up. */
+/* A tuple of whole numbers from 0 up. PyTorch allows 64 of them; we stay at what every shape here
+ * has room for, to the structures shared with clients: more could not be fed to a model. */
 static enum tg_rc read_numbers(const struct torch *t, const char *name,
                                const struct tg_pickle_node *v, struct tg_shape *out)
 {
@@ -267,7 +268,8 @@ static enum tg_rc place(struct torch *t, const struct storage *s, uint64_t offse
     return is_packed(&out->shape, stride) ? TG_OK : keep_strides(t, stride, out, bytes);
 }
 
-/* The arguments of _rebuild_tensor_v2 (6) or _v3 (7 or 8: a dtype, metadata). */
+/* The arguments of _rebuild_tensor_v2 (6) or _v3 (7 or 8: a dtype, metadata). torch.save writes the
+ * second for types without a storage class: uint16 to uint64 and the 8-bit floats. */
 static enum tg_rc read_args(struct torch *t, const struct tg_pickle_node *call,
                             struct tg_weight *out)
 {

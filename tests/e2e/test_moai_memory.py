@@ -2,8 +2,10 @@
 
 Levels: "locked" is the default; "secret" needs memfd_secret in the kernel and is skipped, saying so, where it is not there.
 """
+import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import pathlib
 import random
@@ -15,6 +17,7 @@ import subprocess
 import pytest
 
 import programs
+import tg
 from moai_launcher import EXAMPLE, MODEL, Listener, Worker, heldout, json_request, kit
 from test_moai_protect import PLAIN_BUILD, ROOT_ONLY, mappings, status
 
@@ -79,10 +82,13 @@ def is_region(m):
     return {"dd", "wf"} <= set(m.flags)
 
 
+def verify_words(folder):
+    return [MOAI, "--verify-memory", "--package", folder / "v1.tgsp", "--next", folder / "v2.tgsp", "--trust", folder / "store.tgtrust",
+            "--key", folder / "device.priv", "--fleet", "F", "--device-id", "D"]
+
+
 def verify(folder, *more):
-    return subprocess.run([MOAI, "--verify-memory", "--package", folder / "v1.tgsp", "--next", folder / "v2.tgsp", "--trust",
-                           folder / "store.tgtrust", "--key", folder / "device.priv", "--fleet", "F", "--device-id", "D", *more],
-                          capture_output=True, text=True, timeout=300)
+    return subprocess.run([*verify_words(folder), *more], capture_output=True, text=True, timeout=300)
 
 
 @PLAIN_BUILD
@@ -219,6 +225,81 @@ def test_root_finds_weights_in_the_region_only(worker):
         # the search works: at level locked root sees them, at level secret not even root does
         assert bool(found) == (worker.level != "secret")
         assert worker.infer(json_request(shape, images[:2]))[0] == 200
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_root_finds_weights_in_the_region_only_during_inference(worker):
+    """Searched while two clients, processes of their own, ask without a pause."""
+    pieces, fork = needles("v1"), multiprocessing.get_context("fork")
+    shape, images, _ = heldout()
+    body = json.dumps(json_request(shape, images[:16]))
+    stop, good, bad = fork.Event(), fork.Value("i", 0), fork.Value("i", 0)
+
+    def ask():
+        while not stop.is_set():
+            count = good if worker.infer(body)[0] == 200 else bad
+            with count.get_lock():
+                count.value += 1
+
+    clients = [fork.Process(target=ask) for _ in range(2)]
+    for c in clients:
+        c.start()
+    try:
+        tg.wait_for("an answer", lambda: good.value)
+        for _ in range(2):
+            before = good.value
+            found, size = searched(worker.pid, pieces)
+            assert good.value > before  # predictions went on meanwhile
+            assert size > 20 << 20
+            assert not [(m.path, n) for m, n in found if not is_region(m)]
+            assert bool(found) == (worker.level != "secret")
+    finally:
+        stop.set()
+        for c in clients:
+            c.join()
+    assert bad.value == 0 and [c.exitcode for c in clients] == [0, 0]
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+def test_a_worker_that_unloads_its_model_is_gone(worker):
+    """Nothing is left to search from outside: the process has ended, and with it every page of it."""
+    pid = worker.pid
+    worker.tell("drain")
+    while (message := worker.receive()) is not None:
+        assert message["event"] == "drained"
+    assert worker.wait() == 0
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+@ROOT_ONLY
+@PLAIN_BUILD
+@pytest.mark.parametrize("level", LEVELS)
+def test_root_finds_nothing_in_a_process_that_has_unloaded(folder, level):
+    """--verify-memory is a process that goes on after unloading: it is searched while its answer waits for a pipe that is full."""
+    out, into = os.pipe()
+    os.set_blocking(into, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(into, b"\n" * 4096)
+    os.set_blocking(into, True)
+    child = subprocess.Popen([*verify_words(folder), "--protection", level, "--json"], stdout=into, stderr=subprocess.DEVNULL)
+    os.close(into)
+
+    def waits():
+        assert child.poll() is None
+        return pathlib.Path(f"/proc/{child.pid}/syscall").read_text().startswith("1 0x1 ")  # write, to its standard output
+
+    try:
+        tg.wait_for("the answer", waits, deadline=120)
+        found, size = searched(child.pid, needles("v1") + needles("v2"))
+    finally:
+        with open(out, "rb") as f:
+            answer = f.read()
+    assert child.wait(60) == 0
+    assert json.loads(answer)["stages"][-1]["stage"] == "after unloading"
+    assert size > 5 << 20 and found == []
 
 
 @ROOT_ONLY

@@ -10,6 +10,7 @@ import pytest
 import programs
 import tg
 import tg_agent
+from test_agent_grant import give, own
 
 
 @pytest.fixture
@@ -140,14 +141,20 @@ def test_trust_store_file(world, author, stranger, tmp_path):
     world.wait_update(one, a.id, "running")
 
 
-def test_no_vault_grants(world):
-    """The operator may refuse the vault's grants: then a package the vault alone can grant does not run."""
+def test_no_vault_grants(world, tmp_path):
+    """The operator may refuse the vault's grants: then a package does not run by one, and waits for its author's."""
     a = world.agent().enrol("--no-vault-grants")
-    _, one = world.ship(1)
+    package = own(world, vault=True)
+    one = world.deploy(world.publish(package))
     a.start()
-    u = world.wait_update(one, a.id, "failed")
-    assert u["code"] == "DENIED" and "granter" in u["reason"], u
+    told = lambda: (lambda u: "granter" in (u.get("reason") or "") and u)(world.update(one, a.id))  # noqa: E731
+    u = tg.wait_for("why it waits", told)
+    assert u["state"] == "downloading" and "waits for a new grant" in u["reason"], u
     assert not a.socket.exists() or a.status()["serving"]["state"] == "nothing"
+    assert "started=" not in a.log_text()
+    give(world, package, a, tmp_path / "authors")
+    world.wait_update(one, a.id, "running")
+    assert a.serves(1)
 
 
 def test_enrol_again_after_revocation(world):

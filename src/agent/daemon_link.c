@@ -61,6 +61,12 @@ static void start_checkin(struct tg_daemon *d, struct tg_job *job)
     have_document(d, job->have_document);
 }
 
+static bool follower_opened(struct tg_daemon *d)
+{
+    const struct tg_slot *follower = tg_stream_slot(d);
+    return follower && follower->w.opened;
+}
+
 static void start_fetch(struct tg_daemon *d, struct tg_job *job)
 {
     char path[TG_STATE_PATH_MAX];
@@ -71,7 +77,7 @@ static void start_fetch(struct tg_daemon *d, struct tg_job *job)
     job->stream = tg_stream_wanted(d);
     const struct tg_slot *follower = tg_stream_slot(d);
     job->followed = follower && follower->w.phase < TG_WK_HEALTHY;
-    job->opened = follower && follower->w.opened;
+    job->opened = follower_opened(d);
     d->install.fresh = false;
     tg_state_package(&d->state, job->pkg.h, path);
     job->present = (d->install.have == 0 || d->install.here) && tg_state_has(path);
@@ -253,6 +259,8 @@ static void fetch_ended(struct tg_daemon *d, struct tg_job *job)
     d->install.have = job->have ? job->have : d->install.have;
     d->install.here = job->present;
     d->dirty = true;
+    if (job->of_grant && follower_opened(d))
+        return; /* it got the key while the job ran: the next one asks for no grant */
     if (job->rc != TG_OK) {
         fetch_broke(d, job);
         return;

@@ -69,16 +69,21 @@ static bool other_grant(const struct tg_slot *slot)
            tg_worker_failure_of_grant(slot->w.code) && tg_state_has(path);
 }
 
-/* Is its grant all that was wrong? A worker that had the file key failed for another reason; for
- * the rest it is not the worker's word that counts, but what is seen from here of package and
- * grant. */
+/* Did it fail where a grant may be the reason? One that had the file key failed for another. */
+static bool failed_of_grant(const struct tg_slot *slot)
+{
+    return slot->w.phase == TG_WK_FAILED && !slot->w.opened &&
+           tg_worker_failure_of_grant(slot->w.code);
+}
+
+/* Is its grant all that was wrong? It is not the worker's word that counts, but what is seen from
+ * here of package and grant. */
 static bool only_grant(const struct tg_slot *slot, struct tg_err *err)
 {
     const struct tg_daemon *d = slot->daemon;
     const struct tg_held *pkg = &slot->w.pkg;
     int64_t now = tg_clock_now();
-    if (slot->w.phase != TG_WK_FAILED || slot->w.opened ||
-        !tg_worker_failure_of_grant(slot->w.code))
+    if (!failed_of_grant(slot))
         return false;
     if (slot->role == TG_ROLE_SERVING && d->serve.state == TG_SV_STARTING)
         return tg_policy_grant_lacks(&d->state, &d->set, pkg, now, err);
@@ -92,11 +97,8 @@ static bool only_grant(const struct tg_slot *slot, struct tg_err *err)
  * file will tell. */
 static bool early_without_grant(struct tg_daemon *d, const struct tg_slot *slot)
 {
-    int64_t now = tg_clock_now();
-    return tg_stream_slot(d) == slot && slot->w.phase == TG_WK_FAILED && !slot->w.opened &&
-           tg_worker_failure_of_grant(slot->w.code) &&
-           tg_policy_grant_kept(&d->state, &slot->w.pkg, false, now, NULL) != TG_OK &&
-           tg_policy_grant_kept(&d->state, &slot->w.pkg, true, now, NULL) != TG_OK;
+    return tg_stream_slot(d) == slot && failed_of_grant(slot) &&
+           !tg_policy_grant_does(&d->state, &slot->w.pkg, tg_clock_now());
 }
 
 static bool respawned(struct tg_daemon *d, enum tg_role role, const struct tg_held *pkg)

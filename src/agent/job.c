@@ -166,19 +166,11 @@ static TG_RC fetch_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *e
     return rc;
 }
 
-/* The grant that came before the payload may have lapsed while the rest came. */
-static bool grant_does(const struct tg_job *job)
-{
-    int64_t now = tg_clock_now();
-    return tg_policy_grant_kept(job->state, &job->pkg, false, now, NULL) == TG_OK ||
-           tg_policy_grant_kept(job->state, &job->pkg, true, now, NULL) == TG_OK;
-}
-
 /* What is wrong with a grant says nothing about the package: that is kept, and another grant asked
- * for later. */
+ * for later. One that came before the payload may have lapsed while the rest came. */
 static TG_RC need_grant(struct tg_jobs *j, struct tg_job *job, struct tg_err *err)
 {
-    if (job->granted && grant_does(job))
+    if (job->granted && tg_policy_grant_does(job->state, &job->pkg, tg_clock_now()))
         return TG_OK;
     enum tg_rc rc = fetch_grant(j, job, err);
     job->granted = rc == TG_OK;

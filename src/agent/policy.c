@@ -228,6 +228,12 @@ TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, 
     return rc;
 }
 
+bool tg_policy_grant_does(const struct tg_state *s, const struct tg_held *pkg, int64_t now)
+{
+    return tg_policy_grant_kept(s, pkg, false, now, NULL) == TG_OK ||
+           tg_policy_grant_kept(s, pkg, true, now, NULL) == TG_OK;
+}
+
 static TG_RC has_block(const struct tg_state *s, const struct tg_tgsp *p, bool *yes)
 {
     char path[TG_STATE_PATH_MAX];

@@ -53,6 +53,9 @@ TG_RC tg_policy_grant(const struct tg_state *s, const struct tg_held *pkg, struc
 TG_RC tg_policy_grant_kept(const struct tg_state *s, const struct tg_held *pkg, bool later,
                            int64_t now, struct tg_err *err);
 
+/* Does the kept grant do, or a later one? */
+bool tg_policy_grant_does(const struct tg_state *s, const struct tg_held *pkg, int64_t now);
+
 /* Is a grant all that keeps the package from running? It may run now, has no block for this
  * device's own key, and the kept grant does not do: outside its time, not there, damaged, of a
  * granter that the trust store does not name (any more). Then a worker that could not open the

@@ -314,14 +314,7 @@ static enum tg_rc read_all(const struct reader *r, struct tg_zip *z)
 enum tg_rc tg_zip_open(struct tg_bytes file, const char *what, struct tg_zip *out,
                        struct tg_err *err)
 {
-    TG_AUTO(tg_zip_done) struct tg_zip z = TG_ZIP_INIT;
-    struct reader r = {.file = file, .size = file.n, .what = what, .err = err};
-
-    TG_TRY(find_directory(&r));
-    TG_TRY(read_all(&r, &z));
-    *out = z;
-    z = (struct tg_zip)TG_ZIP_INIT;
-    return TG_OK;
+    return tg_zip_open_tail(file, file.n, what, out, err);
 }
 
 /* ---- by its end ---- */

@@ -14,13 +14,19 @@ static enum tg_rc nothing_of_that(struct tg_call *c, struct tg_err *err)
     return TG_REFUSE(c, err, TG_PROBLEM_NOT_FOUND, "nothing of that is deployed to this device");
 }
 
+static enum tg_rc concerns(struct tg_call *c, const uint8_t h[32], bool *yes, struct tg_err *err)
+{
+    *yes = false;
+    TG_TRY(tg_call_about(c, h, err));
+    return tg_update_concerns(c->db, c->who.id, h, &tg_ends, yes, err);
+}
+
 /* A device may have what was deployed to it; anything else does not exist for it. */
 static enum tg_rc check_concerns(struct tg_call *c, const uint8_t h[32], struct tg_err *err)
 {
-    bool yes = false;
+    bool yes;
 
-    TG_TRY(tg_call_about(c, h, err));
-    TG_TRY(tg_update_concerns(c->db, c->who.id, h, &tg_ends, &yes, err));
+    TG_TRY(concerns(c, h, &yes, err));
     return yes ? TG_OK : nothing_of_that(c, err);
 }
 
@@ -30,10 +36,9 @@ static enum tg_rc check_grants(struct tg_call *c, const uint8_t h[32], struct tg
 {
     const struct tg_directive_query q = {c->who.id, c->who.kem_key_id, tg_ends};
     struct tg_directive_row ran;
-    bool yes = false;
+    bool yes;
 
-    TG_TRY(tg_call_about(c, h, err));
-    TG_TRY(tg_update_concerns(c->db, c->who.id, h, &tg_ends, &yes, err));
+    TG_TRY(concerns(c, h, &yes, err));
     if (yes)
         return TG_OK;
     enum tg_rc rc = tg_update_ran(c->db, &q, c->arena, &ran, err);

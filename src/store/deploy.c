@@ -106,12 +106,15 @@ TG_RC tg_deployment_counts(struct tg_db *db, const char *id, struct tg_arena *ar
     "INSERT INTO updates (deployment, device, deployment_seq, state, code, reason, seq,"           \
     " updated_at) "
 
+/* How far each was when it ends; values: the end, when. */
+#define END_UPDATES "UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
+
 TG_RC tg_update_fan_out(struct tg_db *db, const struct tg_deployment_row *d,
                         const struct tg_update_ends *ends, int64_t now, struct tg_err *err)
 {
     TG_TRY(tg_sql_exec(
         db,
-        TG_SQL("UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
+        TG_SQL(END_UPDATES
                " WHERE state <> ? AND state <> ?"
                " AND device IN (SELECT id FROM devices WHERE fleet = ? AND (? IS NULL OR id = ?))",
                tg_sql_i(ends->superseded), tg_sql_i(now), tg_sql_i(ends->superseded),
@@ -142,8 +145,7 @@ TG_RC tg_update_end_deployment(struct tg_db *db, const char *deployment,
                                const struct tg_update_ends *ends, int64_t now, struct tg_err *err)
 {
     return tg_sql_exec(db,
-                       TG_SQL("UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
-                              " WHERE deployment = ? AND state <> ? AND state <> ?",
+                       TG_SQL(END_UPDATES " WHERE deployment = ? AND state <> ? AND state <> ?",
                               tg_sql_i(ends->cancelled), tg_sql_i(now), tg_sql_t(deployment),
                               tg_sql_i(ends->superseded), tg_sql_i(ends->cancelled)),
                        NULL, err);
@@ -153,8 +155,7 @@ TG_RC tg_update_end_device(struct tg_db *db, const char *device, const struct tg
                            int64_t now, struct tg_err *err)
 {
     return tg_sql_exec(db,
-                       TG_SQL("UPDATE updates SET ended_from = state, state = ?, updated_at = ?"
-                              " WHERE device = ? AND state <> ? AND state <> ?",
+                       TG_SQL(END_UPDATES " WHERE device = ? AND state <> ? AND state <> ?",
                               tg_sql_i(ends->cancelled), tg_sql_i(now), tg_sql_t(device),
                               tg_sql_i(ends->superseded), tg_sql_i(ends->cancelled)),
                        NULL, err);

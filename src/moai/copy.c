@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,12 +21,8 @@ const struct tg_tgsp_file *tg_copy_file(const struct tg_model *m, const char *pa
 {
     const struct tg_tgsp_manifest *manifest =
         m == NULL || m->package == NULL ? NULL : tg_tgsp_manifest_get(m->package);
-    const struct tg_tgsp_file *v = manifest == NULL ? NULL : manifest->files.items;
 
-    for (size_t i = 0; v != NULL && i < manifest->files.n; i++)
-        if (strcmp(v[i].path, path) == 0)
-            return &v[i];
-    return NULL;
+    return manifest == NULL ? NULL : tg_tgsp_manifest_file(manifest, path);
 }
 
 /* A file, for whoever reads parts of it. */

@@ -33,15 +33,14 @@ static const struct tg_jschema golden_schema =
 
 enum tg_rc tg_model_file(const struct tg_model_files *f, const char *path, struct tg_bytes *out)
 {
-    const struct tg_tgsp_file *v = f->manifest->files.items;
+    const struct tg_tgsp_file *first = f->manifest->files.items;
+    const struct tg_tgsp_file *file = tg_tgsp_manifest_file(f->manifest, path);
 
-    for (size_t i = 0; i < f->manifest->files.n; i++)
-        if (strcmp(v[i].path, path) == 0) {
-            *out = f->only != NULL ? f->only[i]
-                                   : tg_bytes_sub(f->plain, (size_t)v[i].offset, (size_t)v[i].size);
-            return out->p != NULL ? TG_OK : TG_E_NOTFOUND;
-        }
-    return TG_E_NOTFOUND;
+    if (file == NULL)
+        return TG_E_NOTFOUND;
+    *out = f->only != NULL ? f->only[file - first]
+                           : tg_bytes_sub(f->plain, (size_t)file->offset, (size_t)file->size);
+    return out->p != NULL ? TG_OK : TG_E_NOTFOUND;
 }
 
 /* ---- comparing ---- */

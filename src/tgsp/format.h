@@ -175,6 +175,10 @@ TG_RC tg_tgsp_recipients_decode(struct tg_bytes json, struct tg_arena *arena,
 TG_RC tg_tgsp_signatures_decode(struct tg_bytes json, struct tg_arena *arena,
                                 struct tg_tgsp_signatures *out, struct tg_err *err);
 
+/* The file of this path; NULL: there is none. Borrowed from the manifest. */
+const struct tg_tgsp_file *tg_tgsp_manifest_file(const struct tg_tgsp_manifest *m,
+                                                 const char *path);
+
 /* Encode compactly; out's max should be the section's limit. */
 TG_RC tg_tgsp_header_encode(const struct tg_tgsp_header *in, struct tg_buf *out,
                             struct tg_err *err);

@@ -163,6 +163,16 @@ enum tg_rc tg_tgsp_manifest_decode(struct tg_bytes json, const struct tg_tgsp_he
     return TG_OK;
 }
 
+const struct tg_tgsp_file *tg_tgsp_manifest_file(const struct tg_tgsp_manifest *m, const char *path)
+{
+    const struct tg_tgsp_file *v = m->files.items;
+
+    for (size_t i = 0; i < m->files.n; i++)
+        if (strcmp(v[i].path, path) == 0)
+            return &v[i];
+    return NULL;
+}
+
 enum tg_rc tg_tgsp_manifest_encode(const struct tg_tgsp_manifest *in, struct tg_buf *out,
                                    struct tg_err *err)
 {

@@ -103,8 +103,7 @@ def demo_model():
 
 def bare_open():
     """Seconds in which a process without ours starts, opens the demo's plain model and has its first answers."""
-    cores = len(os.sched_getaffinity(0))
-    return m.run(PLAIN, demo_model(), cores, 1, "input", "logits", "1", *map(str, tg_agent.IMAGES.shape[1:])).wall
+    return m.run(PLAIN, demo_model(), marks.CORES, 1, "input", "logits", "1", *map(str, tg_agent.IMAGES.shape[1:])).wall
 
 
 def tails(results, d, sizes, times_each):

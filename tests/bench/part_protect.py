@@ -51,7 +51,7 @@ def paired(results, d, kind, args):
 
 def touch_secret(size):
     """Seconds until `size` bytes of memfd_secret are there, touched by every core at once: what no loader can be faster than."""
-    cores = len(os.sched_getaffinity(0))
+    cores = marks.CORES
     step = -(-size // (mmap.PAGESIZE * cores)) * mmap.PAGESIZE
     fd = marks.secret_fd()
     os.ftruncate(fd, step * cores)
@@ -89,7 +89,7 @@ def ready(agent):
 def start(results, world, level, path, args):
     """A model of 100 MB whose package is on the device already; by turns with a process that opens the plain file."""
     width, _, size = marks.chain(args)
-    bytes_n, cores = path.stat().st_size, len(os.sched_getaffinity(0))
+    bytes_n, cores = path.stat().st_size, marks.CORES
     agent = world.agent(level)
     agent.protection = level
     agent.enrol()

@@ -2,6 +2,7 @@
 import pytest
 
 import tg
+import tg_agent
 
 
 def finished_well(platform):
@@ -35,3 +36,21 @@ def author(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory):
     return tg.make_author(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture
+def world(tmp_path, author):
+    w = tg_agent.World(tmp_path, author)
+    yield w
+    w.stop()
+
+
+@pytest.fixture
+def proxied(world, request):
+    """A world, a proxy in front of its devices' listener, and an agent that goes through it, enrolled with the parameter."""
+    proxy = tg_agent.Proxy(world.platform.device_url)
+    a = world.agent()
+    a.server = proxy.url
+    a.enrol(*getattr(request, "param", []))
+    yield world, proxy, a
+    proxy.close()

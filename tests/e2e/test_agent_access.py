@@ -11,16 +11,8 @@ import pytest
 
 import programs
 import tg
-import tg_agent
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to any group")
-
-
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
 
 
 # ---- a worker's memory ----

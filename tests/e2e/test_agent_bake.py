@@ -5,16 +5,8 @@ import pytest
 
 import programs
 import tg
-import tg_agent
 
 pytestmark = pytest.mark.skipif(programs.sanitized(), reason="without a sandbox")
-
-
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
 
 
 def bakes(agent):

@@ -13,13 +13,6 @@ import tg_agent
 from test_agent_grant import give, own
 
 
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
-
-
 def test_again_says_so_and_changes_nothing(world):
     a = world.agent().enrol()
     before = {p: p.read_bytes() for p in a.state.rglob("*") if p.is_file() and p.name != "lock"}

@@ -15,24 +15,6 @@ import tg_agent
 STEPS = ("accepted", "fetched", "trying", "healthy", "recorded", "switched", "running")
 
 
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
-
-
-@pytest.fixture
-def proxied(world):
-    """A world, a proxy in front of its devices' listener, and an enrolled agent that goes through it."""
-    proxy = tg_agent.Proxy(world.platform.device_url)
-    a = world.agent()
-    a.server = proxy.url
-    a.enrol()
-    yield world, proxy, a
-    proxy.close()
-
-
 def big(world, n=6_000_000):
     return {**world.files(1), "weights.bin": os.urandom(n)}
 

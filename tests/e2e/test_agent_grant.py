@@ -14,13 +14,6 @@ import tg
 import tg_agent
 
 
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
-
-
 def grant(world, package, recipient, out, author=None, more=()):
     author = author or world.author
     tg.cli("grant", package, "--key", world.author / "encryption.priv", "--signing-key", author / "signing.priv", "--recipient",

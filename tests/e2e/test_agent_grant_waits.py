@@ -11,41 +11,29 @@ import pytest
 
 import programs
 import tg
-import tg_agent
-from test_agent_grant import expired, give, grant, lapse, no_way_back, own, waits, world  # noqa: F401 - fixtures among them
+from test_agent_grant import expired, give, grant, lapse, no_way_back, own, waits
 from test_agent_stream import early, part, starts, wait_decrypting
 
 SIZE = 6 << 20
 
 
-@pytest.fixture
-def proxied(world):  # noqa: F811
-    """An enrolled agent that goes through a proxy, so that what it fetches is counted."""
-    proxy = tg_agent.Proxy(world.platform.device_url)
-    a = world.agent()
-    a.server = proxy.url
-    a.enrol()
-    yield world, proxy, a
-    proxy.close()
-
-
-def large(world):  # noqa: F811
+def large(world):
     package = own(world, files={**world.files(1), "data.bin": os.urandom(SIZE)})
     return package, world.publish(package)
 
 
-def stored(world, h, document=None, not_after=None):  # noqa: F811
+def stored(world, h, document=None, not_after=None):
     """What somebody who has the platform's database does to a grant."""
     with sqlite3.connect(world.platform.dir / "platform.db") as db:
         assert db.execute("UPDATE grants SET document = COALESCE(?, document), not_after = COALESCE(?, not_after) WHERE h = ?",
                           (document, not_after, bytes.fromhex(h))).rowcount == 1
 
 
-def states_told(world):  # noqa: F811
+def states_told(world):
     return [e["detail"].split(" ")[0].split(":")[0] for e in world.api.get("/api/v1/audit?action=update.report").json["items"]]
 
 
-def waits_in_the_update(world, a, deployment, *words):  # noqa: F811
+def waits_in_the_update(world, a, deployment, *words):
     """It says so, as no failure; returns the update as the platform shows it."""
     told = lambda: (lambda u: "waits for a new grant" in (u.get("reason") or "") and u)(world.update(deployment, a.id))  # noqa: E731
     u = tg.wait_for("told why it waits", told)
@@ -54,7 +42,7 @@ def waits_in_the_update(world, a, deployment, *words):  # noqa: F811
     return u
 
 
-def goes_on(world, a, deployment, model=1):  # noqa: F811
+def goes_on(world, a, deployment, model=1):
     world.wait_update(deployment, a.id, "running")
     assert a.serves(model)
     assert not {"failed", "rolled_back"} & set(states_told(world)), states_told(world)
@@ -64,7 +52,7 @@ def goes_on(world, a, deployment, model=1):  # noqa: F811
 
 @pytest.mark.parametrize("kind", ["of another package", "by a stranger", "no grant"])
 def test_a_refused_grant_keeps_the_package(proxied, tmp_path, stranger, kind):
-    world, proxy, a = proxied  # noqa: F811
+    world, proxy, a = proxied
     package, h = large(world)
     give(world, package, a, tmp_path / "good")
     bad = {"of another package": lambda: grant(world, own(world), a.state / "kem.pub", tmp_path / "bad").read_bytes(),
@@ -87,15 +75,21 @@ def test_a_refused_grant_keeps_the_package(proxied, tmp_path, stranger, kind):
 
 # ---- lapsed while the download lasts, and in the trial ----
 
-def test_a_grant_that_lapses_while_the_download_lasts(proxied, tmp_path):
-    world, proxy, a = proxied  # noqa: F811
+def follows(world, proxy, a, tmp_path):
+    """A slow download that a worker follows which has the key: (package, h, deployment)."""
     package, h = large(world)
     give(world, package, a, tmp_path / "first")
     proxy.rate = SIZE / 6
     a.start()
-    before = proxy.bytes
     deployment = world.deploy(h)
     wait_decrypting(a)
+    return package, h, deployment
+
+
+def test_a_grant_that_lapses_while_the_download_lasts(proxied, tmp_path):
+    world, proxy, a = proxied
+    before = proxy.bytes
+    package, h, deployment = follows(world, proxy, a, tmp_path)
     os.kill(early(a)[0], signal.SIGKILL)  # it has the key and needs no grant any more
     lapse(world, a, package, h)
     waits_in_the_update(world, a, deployment)
@@ -108,13 +102,8 @@ def test_a_grant_that_lapses_while_the_download_lasts(proxied, tmp_path):
 
 
 def test_a_worker_that_has_the_key_needs_no_grant_any_more(proxied, tmp_path):
-    world, proxy, a = proxied  # noqa: F811
-    package, h = large(world)
-    give(world, package, a, tmp_path / "first")
-    proxy.rate = SIZE / 6
-    a.start()
-    deployment = world.deploy(h)
-    wait_decrypting(a)
+    world, proxy, a = proxied
+    package, h, deployment = follows(world, proxy, a, tmp_path)
     lapse(world, a, package, h)
     goes_on(world, a, deployment)
     assert starts(a) == ["early"], a.log_text()
@@ -134,7 +123,7 @@ def stamp(t):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t))
 
 
-def test_a_grant_that_lapses_in_the_trial(world, tmp_path):  # noqa: F811
+def test_a_grant_that_lapses_in_the_trial(world, tmp_path):
     until = tmp_path / "until"
     until.write_text("0")
     a = world.agent().stand_in(LATE, until=until).run_first()
@@ -161,8 +150,8 @@ def tells(a, code, *words):
 
 
 @pytest.mark.parametrize("how", ["missing", "damaged"])
-def test_a_start_without_its_grant(expired, tmp_path, how):  # noqa: F811
-    world, proxy, a = expired  # noqa: F811
+def test_a_start_without_its_grant(expired, tmp_path, how):
+    world, proxy, a = expired
     if how == "missing":
         a.grant_file.unlink()
     else:
@@ -182,7 +171,7 @@ def test_a_start_without_its_grant(expired, tmp_path, how):  # noqa: F811
     tg.wait_for("it is kept", lambda: a.grant_file.read_bytes() == (tmp_path / "new").read_bytes())
 
 
-def test_a_start_after_its_granter_was_revoked(world, author, stranger, tmp_path):  # noqa: F811
+def test_a_start_after_its_granter_was_revoked(world, author, stranger, tmp_path):
     """Its grant counts no more, and its package does: neither it nor an older one runs until another granter's is here."""
     store = tmp_path / "fleet.tgtrust"
     tg.cli("trust", "init", store, "--author", author / "signing.pub", "--granter", author / "signing.pub",
@@ -221,7 +210,7 @@ def test_a_start_after_its_granter_was_revoked(world, author, stranger, tmp_path
 
 # ---- superseded ----
 
-def test_a_superseded_package_gets_its_grant(world):  # noqa: F811
+def test_a_superseded_package_gets_its_grant(world):
     """Version 2 ran, its grant has lapsed on the disk and on the platform, and version 3 fails: version 2 it is, once the vault has
     made the grant anew, and no older one meanwhile."""
     a = world.agent().run_first()

@@ -16,19 +16,6 @@ SIZE = 12 << 20
 SLOW = 3 << 20  # bytes a second: some seconds for a package
 
 
-@pytest.fixture
-def proxied(tmp_path, author, request):
-    """A world, a proxy in front of its devices' listener, and an enrolled agent that goes through it."""
-    world = tg_agent.World(tmp_path, author)
-    proxy = tg_agent.Proxy(world.platform.device_url)
-    a = world.agent()
-    a.server = proxy.url
-    a.enrol(*getattr(request, "param", []))
-    yield world, proxy, a
-    proxy.close()
-    world.stop()
-
-
 def large(world, size=SIZE, **options):
     """A package of the demo's model and a file that only takes room."""
     return world.publish(world.build(files={**world.files(1), "data.bin": os.urandom(size)}, **options))
@@ -185,6 +172,18 @@ def damage(path, offset):
         f.write(bytes([byte ^ 1]))
 
 
+def damage_ahead(a, h, beyond):
+    """Of a place that comes while the worker stands still, and is wrong when it goes on; the download is so far beyond it.
+    Returns who stands still."""
+    wait_decrypting(a)
+    pid = early(a)[0]
+    os.kill(pid, signal.SIGSTOP)
+    at = tg_agent.fetched(part(a, h)) + SIZE // 4
+    tg.wait_for("that place", lambda: tg_agent.fetched(part(a, h)) > at + beyond)
+    damage(part(a, h), at)
+    return pid
+
+
 def test_damaged_chunk_is_fetched_again(proxied):
     world, proxy, a = proxied
     h = large(world)
@@ -192,13 +191,7 @@ def test_damaged_chunk_is_fetched_again(proxied):
     a.start()
     moved = proxy.bytes
     d = world.deploy(h)
-    wait_decrypting(a)
-    pid = early(a)[0]
-    os.kill(pid, signal.SIGSTOP)
-    # a place that comes while the worker stands still, and is wrong when it goes on
-    at = tg_agent.fetched(part(a, h)) + SIZE // 4
-    tg.wait_for("that place", lambda: tg_agent.fetched(part(a, h)) > at + SIZE // 4)
-    damage(part(a, h), at)
+    pid = damage_ahead(a, h, SIZE // 4)
     os.kill(pid, signal.SIGCONT)
     world.wait_update(d, a.id, "running")
     assert a.serves(1)
@@ -282,12 +275,7 @@ def asks_again(world, proxy, a):
     proxy.rate = SLOW
     a.start()
     d = world.deploy(h)
-    wait_decrypting(a)
-    pid = early(a)[0]
-    os.kill(pid, signal.SIGSTOP)
-    at = tg_agent.fetched(part(a, h)) + SIZE // 4
-    tg.wait_for("that place", lambda: tg_agent.fetched(part(a, h)) > at + SIZE // 8)
-    damage(part(a, h), at)
+    pid = damage_ahead(a, h, SIZE // 8)
     assert breaks(a) == 0
     proxy.cut_after = 0
     tg.wait_for("the download's break", lambda: breaks(a), every=0.01)

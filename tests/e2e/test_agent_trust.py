@@ -17,13 +17,6 @@ import tg_agent
 
 
 @pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
-
-
-@pytest.fixture
 def running(world):
     """A device that runs sequence 10 with floor 5 (model 1)."""
     a = world.agent().enrol()

@@ -18,13 +18,6 @@ import tg
 import tg_agent
 
 
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
-
-
 def test_enrol_update_swap_restart(world):
     a = world.agent().enrol()
     assert stat.S_IMODE(a.state.stat().st_mode) == 0o700

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 import programs
 import tg
 import tg_agent
@@ -19,13 +17,6 @@ MAKE = programs.ROOT / "tests" / "bench" / "make_model.py"
 WIDTH = 96
 PIECES, PIECE = 16, 24
 SECONDS = 30  # for files that are not ours; the smallest first
-
-
-@pytest.fixture
-def world(tmp_path, author):
-    w = tg_agent.World(tmp_path, author)
-    yield w
-    w.stop()
 
 
 class Search:
